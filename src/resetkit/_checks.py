@@ -1,0 +1,103 @@
+"""Pure checks that values run at construction; each raises ConfigurationError and says what to change."""
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from resetkit.errors import ConfigurationError, InvalidRequestError
+
+T = TypeVar("T")
+
+MAX_ID_LENGTH: Final = 255
+
+# What breaks a line, a header or an encoder: controls, lone surrogates, line and paragraph separators.
+_BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+# Beside those, what separates, quotes or comments in an address list (RFC 5322, 3.2.3 "specials", and white
+# space). An address with a quoted local part is refused: mail software disagrees on where it goes.
+_ADDRESS_SPECIALS: Final = frozenset('()<>[]:;\\,"')
+
+
+def is_single_line(text: str) -> bool:
+    """Whether `text` is free of controls, line breaks of any kind and lone surrogates."""
+    return text.isprintable() or not any(unicodedata.category(char) in _BREAKING for char in text)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether `text` is free of NUL and lone surrogates, which databases and encoders refuse."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def require_text(name: str, value: object) -> str:
+    """`value`, if it is a str; for what visitors send. Raises InvalidRequestError."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def check_type(name: str, value: object, kind: type[T]) -> T:
+    """`value`, if it is of this type; bool is no int."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def check_text(name: str, value: object) -> str:
+    """`value`, if it is text that encodes to UTF-8 and holds no NUL."""
+    text = check_type(name, value, str)
+    if not is_encodable(text):
+        raise ConfigurationError(f"{name} must be text without NUL or lone surrogates, so that every store can keep it")
+    return text
+
+
+def check_id(name: str, value: object) -> str:
+    """`value`, if every store can hold it and tell it from others byte for byte."""
+    text = check_text(name, value)
+    if not 1 <= len(text) <= MAX_ID_LENGTH:
+        raise ConfigurationError(f"{name} must have 1 to {MAX_ID_LENGTH} characters, not {len(text)}")
+    return text
+
+
+def check_address(name: str, value: object) -> str:
+    """`value`, if it is one plain mail address that no mail software can read as two or as another."""
+    text = check_text(name, value)
+    local, _, domain = text.partition("@")
+    plain = is_single_line(text) and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
+    if not (local and domain and "@" not in domain and plain and len(text) <= MAX_ID_LENGTH):
+        raise ConfigurationError(f"{name} must be one plain address such as user@example.org")
+    return text
+
+
+def check_ascii(name: str, value: object) -> str:
+    """`value`, if it is non-empty printable ASCII, as hashes and selectors are."""
+    text = check_text(name, value)
+    if not (text and text.isascii() and text.isprintable()):
+        raise ConfigurationError(f"{name} must be non-empty printable ASCII text")
+    return text
+
+
+def check_whole(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """`value`, if it is a whole number within bounds; bool is none."""
+    number = check_type(name, value, int)
+    if number < least or (most is not None and number > most):
+        bound = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ConfigurationError(f"{name} must be {bound}, not {number}")
+    return number
+
+
+def check_duration(name: str, value: object, *, most: timedelta | None = None, whole: bool = True) -> timedelta:
+    """`value`, if it is a positive duration, at most `most`, and where `whole` asks for it of whole seconds."""
+    duration = check_type(name, value, timedelta)
+    if duration <= timedelta(0) or (whole and duration.microseconds):
+        raise ConfigurationError(f"{name} must be positive{' and in whole seconds' * whole}, not {duration}")
+    if most is not None and duration > most:
+        raise ConfigurationError(f"{name} must be at most {most}, not {duration}")
+    return duration
+
+
+def check_instant(name: str, value: object) -> datetime:
+    """`value`, if it is aware, in UTC and in whole seconds."""
+    instant = check_type(name, value, datetime)
+    if instant.utcoffset() != timedelta(0) or instant.microsecond:
+        raise ConfigurationError(f"{name} must be aware, in UTC and in whole seconds: datetime.now(UTC), rounded")
+    return instant.astimezone(UTC)

@@ -1,0 +1,56 @@
+"""Whether an adapter is of its manager's colour: seen at construction, not at night."""
+
+import inspect
+from typing import Final, Literal
+
+from resetkit.errors import ConfigurationError
+
+Colour = Literal["sync", "async"]
+
+_METHODS: Final = {
+    "accounts": ("find", "get", "set_password", "end_sessions"),
+    "store": ("add", "get", "attempt", "claim", "release", "revoke", "purge"),
+    "mailer": ("send",),
+    "throttle": ("hit",),
+    "dispatcher": ("dispatch", "close"),
+}
+
+
+def check_ports(
+    colour: Colour,
+    accounts: object,
+    store: object,
+    mailer: object,
+    throttle: object,
+    dispatcher: object,
+    hasher: object,
+) -> None:
+    """Raise ConfigurationError for an adapter that lacks a method or is of the other colour."""
+    for name, port in zip(_METHODS, (accounts, store, mailer, throttle, dispatcher), strict=True):
+        _check_port(name, port, _METHODS[name], colour)
+    if hasher is not None:
+        _check_port("hasher", hasher, ("hash", "verify"), "sync")
+
+
+def _check_port(name: str, port: object, methods: tuple[str, ...], colour: Colour) -> None:
+    if isinstance(port, type):
+        raise ConfigurationError(f"{name} must be an object, not the class {port.__name__}: call it first")
+    for method in methods:
+        function = getattr(port, method, None)
+        owner = type(port).__name__
+        if not callable(function):
+            raise ConfigurationError(f"{name} needs a method {method}(), which {owner} does not have")
+        if _is_async(function) != (colour == "async"):
+            wanted = "async: AsyncResetManager takes Async* adapters" if colour == "async" else "sync"
+            raise ConfigurationError(f"{name} must be {wanted}, but {owner}.{method} is not")
+
+
+def _is_async(function: object) -> bool:
+    """Whether calling gives an awaitable: an ``async def``, or one that says so in its return annotation."""
+    plain = inspect.unwrap(function) if callable(function) else function
+    if inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(
+        inspect.getattr_static(plain, "__call__", None)
+    ):
+        return True
+    returned = str(getattr(plain, "__annotations__", {}).get("return", ""))
+    return any(word in returned for word in ("Awaitable", "Coroutine", "Future", "Task"))

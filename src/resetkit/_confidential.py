@@ -1,0 +1,45 @@
+"""How a secret stays out of reprs, logs, tracebacks and pickles while it is handled."""
+
+from typing import Final, NoReturn, Self
+
+HIDDEN: Final = "<hidden>"
+
+
+class Secret(str):
+    """Text that is itself in every use, but shows ``<hidden>`` in ``repr``, so also in tracebacks with locals.
+
+    A deep copy is hidden too, because that is how ``dataclasses.asdict`` reads a field.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def __deepcopy__(self, memo: object) -> str:
+        return HIDDEN
+
+
+class Confidential:
+    """A frozen value that holds secrets: it refuses pickling, and its copies are itself."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        message = f"{type(self).__name__} holds secrets and cannot be pickled; pass on the single fields that you need"
+        raise TypeError(message)
+
+    def _hide(self, *names: str) -> None:
+        """Make each named field of a frozen dataclass a `Secret`, or a tuple of them; leave None."""
+        for name in names:
+            value: str | tuple[str, ...] | None = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Secret(value))
+            elif value is not None:
+                object.__setattr__(self, name, tuple(map(Secret, value)))

@@ -1,0 +1,141 @@
+"""Jobs: the work left for after the answer, as JSON text that a queue may carry. No job holds a secret.
+
+{"v": 1, "type": "reset", "realm", "selector", "identifier", "code", "context", "created_at", "attempt"}
+{"v": 1, "type": "notice", "realm", "account_id", "to", "context", "changed_at", "attempt"}
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from resetkit._checks import check_address, check_ascii, check_id, check_text, check_type, check_whole
+from resetkit._confidential import Secret
+
+VERSION: Final = 1
+
+
+class UnusableJobError(Exception):
+    """A text that is no job of this version."""
+
+    def __init__(self, reason: Literal["malformed", "version"]) -> None:
+        super().__init__(reason)
+        self.reason: Literal["malformed", "version"] = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetJob:
+    """Mail whoever this identifier belongs to, under this selector."""
+
+    realm: str
+    selector: str
+    identifier: str = field(repr=False)
+    code: bool
+    context: Mapping[str, str]
+    created_at: datetime
+    attempt: int = 1
+
+    def __post_init__(self) -> None:
+        check_ascii("selector", self.selector)
+        check_text("identifier", self.identifier)
+        check_whole("attempt", self.attempt, least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeJob:
+    """Tell this address that the account's password was changed."""
+
+    realm: str
+    account_id: str
+    to: str = field(repr=False)
+    context: Mapping[str, str]
+    changed_at: datetime
+    attempt: int = 1
+
+    def __post_init__(self) -> None:
+        check_id("account_id", self.account_id)
+        check_address("to", self.to)
+        check_whole("attempt", self.attempt, least=1)
+
+
+Job = ResetJob | NoticeJob
+
+
+def encode_job(job: Job) -> Secret:
+    """The job's text. It names an identifier or address, so it is not for logs."""
+    content: dict[str, Any] = {"v": VERSION, "type": "reset" if isinstance(job, ResetJob) else "notice"}
+    for each in fields(job):
+        value = getattr(job, each.name)
+        content[each.name] = int(value.timestamp()) if isinstance(value, datetime) else value
+    return Secret(json.dumps(content))
+
+
+def decode_job(text: str) -> Job:
+    """The job that `encode_job` wrote. Raises UnusableJobError for anything else."""
+    try:
+        content: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UnusableJobError("malformed") from None
+    match content:
+        case {"v": 1}:
+            return _build(content)
+        case {"v": _}:
+            raise UnusableJobError("version")
+        case _:
+            raise UnusableJobError("malformed")
+
+
+def next_attempt(job: Job) -> Job:
+    """The same job, to be tried once more."""
+    return replace(job, attempt=job.attempt + 1)
+
+
+def _build(content: Any) -> Job:
+    try:
+        match content:
+            case {
+                "type": "reset",
+                "realm": str(realm),
+                "selector": str(selector),
+                "identifier": str(identifier),
+                "code": bool(code),
+                "context": context,
+                "created_at": int(created_at),
+                "attempt": int(attempt),
+            }:
+                return ResetJob(
+                    realm=realm,
+                    selector=selector,
+                    identifier=identifier,
+                    code=code,
+                    context=_context(context),
+                    created_at=datetime.fromtimestamp(created_at, UTC),
+                    attempt=attempt,
+                )
+            case {
+                "type": "notice",
+                "realm": str(realm),
+                "account_id": str(account_id),
+                "to": str(to),
+                "context": context,
+                "changed_at": int(changed_at),
+                "attempt": int(attempt),
+            }:
+                return NoticeJob(
+                    realm=realm,
+                    account_id=account_id,
+                    to=to,
+                    context=_context(context),
+                    changed_at=datetime.fromtimestamp(changed_at, UTC),
+                    attempt=attempt,
+                )
+            case _:
+                raise UnusableJobError("malformed")
+    except (ValueError, OverflowError, OSError):
+        raise UnusableJobError("malformed") from None
+
+
+def _context(value: Any) -> dict[str, str]:
+    check_type("context", value, dict)
+    return {check_text("context", name): check_text("context", text) for name, text in value.items()}

@@ -1,0 +1,64 @@
+"""The link's template: fixed by the developer, checked once, never built from a request."""
+
+import ipaddress
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from resetkit._confidential import Secret
+from resetkit.errors import ConfigurationError
+
+PLACEHOLDER: Final = "{token}"
+
+# RFC 3986 reserved and unreserved characters, and "%", that may stand in a template. Everything else, the
+# backslash above all, is read in different ways by different programs.
+_ALLOWED: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+", re.ASCII)
+_HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
+
+
+def check_link(template: object) -> str:
+    """`template`, if every link made from it leads to the developer's own https page.
+
+    Raises ConfigurationError for another scheme than https (http is for loopback only), a user name or password
+    in the address, an unclear host, characters that need quoting, or not exactly one ``{token}`` after the host.
+    """
+    if not isinstance(template, str):
+        raise ConfigurationError('link must be a str such as "https://app.example/reset#{token}"')
+    before, _, after = template.partition(PLACEHOLDER)
+    if template.count(PLACEHOLDER) != 1 or not _ALLOWED.fullmatch(before + after):
+        raise ConfigurationError("link must hold {token} exactly once, and else only characters that a URL may hold")
+    try:
+        parts = urlsplit(template)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError("link has an address or port that cannot be read") from None
+    if PLACEHOLDER in parts.netloc or not host or "@" in parts.netloc or port == 0:
+        raise ConfigurationError("link must name its host plainly, without user name or password, before {token}")
+    if not _is_host(host):
+        raise ConfigurationError("link must name its host in letters, digits, dots and dashes (IDNA form)")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ConfigurationError("link must start with https:// (http:// only for a loopback host)")
+    if not before.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+        raise ConfigurationError("link must have a path, query or fragment before {token}")
+    return template
+
+
+def fill_link(template: str, token: Secret) -> Secret:
+    """The link that carries `token`."""
+    return Secret(template.replace(PLACEHOLDER, token))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_host(host: str) -> bool:
+    return _address(host) is not None or (_HOST.fullmatch(host) is not None and ".." not in host)
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)

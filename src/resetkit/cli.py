@@ -1,0 +1,58 @@
+"""The command ``resetkit``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from resetkit._demo import run_demo
+from resetkit.errors import ConfigurationError
+from resetkit.policy import ResetPolicy
+from resetkit.stores.sqlite import SQLiteTokenStore
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 for success, 1 for a failure that was explained, 2 for bad usage."""
+    parser = argparse.ArgumentParser(prog="resetkit", description="Password reset for any Python application.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="show a complete reset in the terminal")
+    purge = commands.add_parser("purge", help="delete the records past their keep time from an SQLite file; for cron")
+    purge.add_argument("file", type=Path, help="the file that SQLiteTokenStore was given")
+    options = parser.parse_args(arguments)
+    if options.command == "demo":
+        run_demo()
+        return 0
+    return _purge(options.file)
+
+
+def _purge(file: Path) -> int:
+    if not file.is_file():
+        return _fail(f"{file} is not there: give the file that SQLiteTokenStore was given")
+    try:
+        store = SQLiteTokenStore(file)
+    except ConfigurationError as error:
+        return _fail(str(error))
+    try:
+        count = _purge_in_batches(store)
+    finally:
+        store.close()
+    print(f"{count} records purged")
+    return 0
+
+
+def _purge_in_batches(store: SQLiteTokenStore) -> int:
+    """Small batches, so that writers wait for milliseconds only; progress where somebody watches."""
+    before, count = datetime.now(UTC), 0
+    while purged := store.purge(before=before, limit=ResetPolicy().purge_batch):
+        count += purged
+        if sys.stderr.isatty():
+            print(f"\r{count} records so far", end="", file=sys.stderr, flush=True)
+    if count and sys.stderr.isatty():
+        print(file=sys.stderr)
+    return count
+
+
+def _fail(message: str) -> int:
+    print(f"resetkit: {message}", file=sys.stderr)
+    return 1

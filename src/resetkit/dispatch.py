@@ -1,0 +1,250 @@
+"""How a job leaves the visitor's path: to threads, to tasks, or, for tests and job workers, nowhere.
+
+In-process jobs live in memory: what a killed process had not run is lost, and its visitors ask again. Where that is
+too little, put a queue behind the `Dispatcher` protocol.
+"""
+
+import asyncio
+import atexit
+import heapq
+import itertools
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Generic, TypeVar
+
+from resetkit._checks import check_duration, check_whole
+from resetkit._fork import start_afresh_in_child
+from resetkit.errors import ThrottledError
+
+_logger: Final = logging.getLogger("resetkit")
+
+_EXIT_TIMEOUT: Final = 10.0  # seconds; about what process managers wait between SIGTERM and SIGKILL
+_RETRY_AFTER_FULL: Final = 5  # seconds; a guess: a full queue empties at the mail server's speed
+
+RunT = TypeVar("RunT")
+
+
+@dataclass(order=True, slots=True)
+class _Entry(Generic[RunT]):
+    """A job in a heap: the first due first, then in the order of coming."""
+
+    due: float
+    order: int
+    job: str = field(compare=False, repr=False)
+    run: RunT = field(compare=False, repr=False)
+
+
+class ThreadDispatcher:
+    """Runs jobs in a few daemon threads; the default of the sync manager.
+
+    `workers` threads are started at the first job, and again in a forked child, whose queue begins empty. At most
+    `capacity` jobs wait, delayed ones included; then `dispatch` raises ThrottledError. `around()` is entered for each
+    job: Flask's ``app.app_context``, a database session. At exit the queue is drained for at most 10 seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        capacity: int = 1000,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._workers = check_whole("workers", workers, least=1)
+        self._capacity = check_whole("capacity", capacity, least=1)
+        self._around = around
+        self._start_afresh()
+        start_afresh_in_child(self)
+        _open_dispatchers.add(self)
+
+    def _start_afresh(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[_Entry[Callable[[str], None]]] = []
+        self._running: list[_Entry[Callable[[str], None]]] = []
+        self._threads: list[threading.Thread] = []
+        self._order = itertools.count()
+        self._closed = False
+
+    def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = timedelta(0)) -> None:
+        """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
+        due = time.monotonic() + delay.total_seconds()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("this dispatcher is closed")
+            if len(self._waiting) >= self._capacity:
+                raise ThrottledError(_RETRY_AFTER_FULL)
+            while len(self._threads) < self._workers:
+                thread = threading.Thread(target=self._work, name=f"resetkit-{len(self._threads)}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            heapq.heappush(self._waiting, _Entry(due, next(self._order), job, run))
+            self._changed.notify()
+
+    def close(self, timeout: float, /) -> Sequence[str]:
+        """See `Dispatcher.close`. A job still in progress after `timeout` counts as left."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._waiting or self._running), timeout)
+            left = [entry.job for entry in sorted(self._waiting + self._running)]
+            self._waiting.clear()
+            threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return left
+
+    def _work(self) -> None:
+        while (entry := self._take()) is not None:
+            try:
+                with self._around():
+                    entry.run(entry.job)
+            except BaseException as error:  # noqa: BLE001  # a worker outlives whatever a job does
+                _logger.error("a job ended with %s", type(error).__name__)  # noqa: TRY400  # a text may name people
+            finally:
+                with self._changed:
+                    self._running.remove(entry)
+                    self._changed.notify_all()
+
+    def _take(self) -> _Entry[Callable[[str], None]] | None:
+        with self._changed:
+            while True:
+                pause = self._waiting[0].due - time.monotonic() if self._waiting else None
+                if self._waiting and (self._closed or (pause is not None and pause <= 0)):
+                    entry = heapq.heappop(self._waiting)
+                    self._running.append(entry)
+                    self._changed.notify()  # another worker waits for the next one's time
+                    return entry
+                if self._closed:
+                    return None
+                self._changed.wait(pause)
+
+
+_open_dispatchers: Final[weakref.WeakSet[ThreadDispatcher]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    for dispatcher in tuple(_open_dispatchers):
+        if left := dispatcher.close(_EXIT_TIMEOUT):
+            _logger.warning("%d jobs were not run before the process ended", len(left))
+
+
+class AsyncTaskDispatcher:
+    """Runs jobs in tasks of the running loop; the default of the async manager.
+
+    At most `capacity` jobs wait or run, then `dispatch` raises ThrottledError; at most `concurrency` run at once.
+    Keeps a reference to each task. Close the manager before the loop ends: `asyncio.run` cancels what is left.
+    """
+
+    def __init__(self, *, capacity: int = 1000, concurrency: int = 10) -> None:
+        self._capacity = check_whole("capacity", capacity, least=1)
+        self._concurrency = check_whole("concurrency", concurrency, least=1)
+        self._jobs: dict[asyncio.Task[None], str] = {}
+        self._pauses: set[asyncio.Future[None]] = set()
+        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._closed = False
+
+    async def dispatch(
+        self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
+    ) -> None:
+        """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
+        if self._closed:
+            raise RuntimeError("this dispatcher is closed")
+        if len(self._jobs) >= self._capacity:
+            raise ThrottledError(_RETRY_AFTER_FULL)
+        task = asyncio.get_running_loop().create_task(self._work(job, run, delay.total_seconds()))
+        self._jobs[task] = job
+        task.add_done_callback(self._done)
+
+    async def close(self, timeout: float, /) -> Sequence[str]:
+        """See `Dispatcher.close`. Jobs still in progress after `timeout` are cancelled and count as left."""
+        self._closed = True
+        for pause in self._pauses:
+            _wake(pause)
+        if not self._jobs:
+            return []
+        jobs = dict(self._jobs)
+        _, pending = await asyncio.wait(jobs, timeout=timeout)
+        for task in pending:
+            task.cancel()
+        return [job for task, job in jobs.items() if task in pending]
+
+    async def _work(self, job: str, run: Callable[[str], Awaitable[None]], delay: float) -> None:
+        if delay > 0:
+            await self._pause(delay)
+        loop = asyncio.get_running_loop()
+        async with self._places.setdefault(loop, asyncio.Semaphore(self._concurrency)):
+            await run(job)
+
+    async def _pause(self, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(delay, _wake, pause)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pauses.discard(pause)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._jobs[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("a job ended with %s", type(error).__name__)
+
+
+def _wake(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
+
+
+class InlineDispatcher:
+    """Runs each job at once, in the caller's path: for tests, and inside job workers.
+
+    In a visitor's request it shows who has an account, by the time that a mail takes. A `floor` makes every call
+    last at least that long, which hides what is shorter and nothing else. A delay is not waited for.
+    """
+
+    def __init__(self, *, floor: timedelta | None = None) -> None:
+        self._floor = 0.0 if floor is None else check_duration("floor", floor, whole=False).total_seconds()
+
+    def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = timedelta(0)) -> None:
+        """Run the job and return."""
+        del delay
+        ends = time.monotonic() + self._floor
+        try:
+            run(job)
+        finally:
+            time.sleep(max(0.0, ends - time.monotonic()))  # the floor itself
+
+    def close(self, timeout: float, /) -> None:
+        """Nothing is left to run."""
+
+
+class AsyncInlineDispatcher:
+    """`InlineDispatcher`, async."""
+
+    def __init__(self, *, floor: timedelta | None = None) -> None:
+        self._floor = 0.0 if floor is None else check_duration("floor", floor, whole=False).total_seconds()
+
+    async def dispatch(
+        self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
+    ) -> None:
+        """Run the job and return."""
+        del delay
+        ends = time.monotonic() + self._floor
+        try:
+            await run(job)
+        finally:
+            await asyncio.sleep(max(0.0, ends - time.monotonic()))
+
+    async def close(self, timeout: float, /) -> None:
+        """Nothing is left to run."""

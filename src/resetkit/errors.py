@@ -1,0 +1,102 @@
+"""What can go wrong, split by whose fault it is: the visitor's, the developer's, an adapter's.
+
+No error carries a token, code, hash, stamp, identifier or password, so each may be logged as it is.
+"""
+
+from typing import ClassVar, Final, Literal
+
+TokenReason = Literal["unknown", "expired", "used", "superseded", "revoked", "stale"]
+"""Why a token is refused. All but ``"unknown"`` are told only to who holds the real secret."""
+
+_TOKEN_TEXTS: Final[dict[TokenReason, str]] = {
+    "unknown": "This token is not valid. Ask for a new mail.",
+    "expired": "This token has expired. Ask for a new mail.",
+    "used": "This token was already used. Ask for a new mail.",
+    "superseded": "A newer mail was sent. Use the newest one.",
+    "revoked": "This token was withdrawn. Ask for a new mail.",
+    "stale": "The account has changed since this mail was sent. Ask for a new mail.",
+}
+
+
+class ResetError(Exception):
+    """The visitor's: what a request can end in. ``str()`` is a sentence for logs and pages."""
+
+    _WORD: ClassVar[str] = "reset"
+
+    @property
+    def reason(self) -> str:
+        """A word for programs."""
+        return self._WORD
+
+
+class InvalidTokenError(ResetError):
+    """The token opens nothing.
+
+    ``reason`` is ``"unknown"`` unless the secret matched: ``"expired"``, ``"used"``, ``"superseded"`` (a newer
+    mail was sent), ``"revoked"`` or ``"stale"`` (password, address or standing of the account changed since).
+    """
+
+    def __init__(self, reason: TokenReason = "unknown") -> None:
+        super().__init__(reason)
+        self._reason: TokenReason = reason
+
+    @property
+    def reason(self) -> TokenReason:
+        """Why, as a word for programs."""
+        return self._reason
+
+    def __str__(self) -> str:
+        return _TOKEN_TEXTS[self._reason]
+
+
+class PasswordRejectedError(ResetError):
+    """The new password was refused; nothing was changed and the token is still good.
+
+    Raised by ``AccountDirectory.set_password`` with sentences for the visitor, and by the manager for a password
+    that is empty, too long to hash, or no text. The sentences are in ``messages`` alone, not in ``str()``: an
+    application's own sentence may quote the password, and an error's text goes to logs.
+    """
+
+    _WORD = "password_rejected"
+    messages: tuple[str, ...]
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__()
+        self.messages = messages
+
+    def __str__(self) -> str:
+        return "The new password was refused. Show the visitor what .messages says."
+
+    def __reduce__(self) -> tuple[type["PasswordRejectedError"], tuple[str, ...]]:
+        return type(self), self.messages
+
+
+class ThrottledError(ResetError):
+    """Too many requests. ``retry_after`` is in whole seconds, rounded up, at least 1: an HTTP Retry-After."""
+
+    _WORD = "throttled"
+    retry_after: int
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"Too many requests. Try again in {self.retry_after} seconds."
+
+
+class InvalidRequestError(ResetError, TypeError):
+    """An argument is of the wrong type: a list, a number or bytes where text belongs. Nothing was done."""
+
+    _WORD = "invalid_request"
+
+
+class ConfigurationError(ValueError):
+    """The developer's: a value, policy, link or adapter that cannot be safe. The text says what to change."""
+
+
+class DuplicateSelectorError(Exception):
+    """A store's: ``add`` met a record of another account under this selector. Nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("this selector already belongs to another account's record")

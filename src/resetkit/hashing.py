@@ -1,0 +1,159 @@
+"""How a token's secret is kept: salted Argon2id by default, or a salted keyed hash.
+
+A stored hash is ASCII text that says by itself how to verify it, and names its key:
+
+    $argon2id$v=19$m=...,t=...,p=...$SALT$HASH          Argon2id, as argon2-cffi writes it
+    hmac-sha256$KEY-ID$SALT$MAC                         HMAC-SHA-256 over salt and secret
+    hmac-sha256$KEY-ID$argon2id$v=19$...                Argon2id over HMAC-SHA-256 of the secret
+
+Both hashers verify all three as far as they have the key, each at the cost of one hash, so a site changes from
+one to the other without ending outstanding tokens.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from resetkit._checks import check_type, check_whole
+from resetkit.errors import ConfigurationError
+
+MIN_KEY_BYTES: Final = 32
+
+# OWASP Password Storage Cheat Sheet, Argon2id: 19 MiB, two passes, one lane.
+OWASP_TIME_COST: Final = 2
+OWASP_MEMORY_KIB: Final = 19456
+OWASP_PARALLELISM: Final = 1
+
+# What a stored hash may ask of a verify: who can write the store must not be able to exhaust the machine. The
+# work, passes times memory, takes about a second of one core at most; OWASP's rows and RFC 9106's second are below.
+MAX_MEMORY_KIB: Final = 2**18
+MAX_WORK_KIB: Final = 2**20
+MAX_PARALLELISM: Final = 16
+_MIN_MEMORY_KIB_A_LANE: Final = 8  # RFC 9106, 3.1
+_MAX_STORED_LENGTH: Final = 512
+
+_KEYED: Final = "hmac-sha256"
+_ARGON2: Final = "$argon2id$"
+_SALT_BYTES: Final = 16  # 128 bits; NIST SP 800-63B-4, 3.1.2.2 asks for 32 or more
+
+
+class Argon2TokenHasher:
+    """Salted Argon2id, by default at OWASP's cost: 19 MiB, 2 passes, 1 lane; about 30 ms of CPU.
+
+    With `keys`, hashes Argon2id over HMAC-SHA-256 with the newest key, so that who can only write the store can
+    make no token valid; and verifies what `KeyedTokenHasher` made with any of them.
+
+    `time_cost` passes; `memory_cost` KiB, at least 8 a lane and at most 262,144, times the passes at most 1,048,576;
+    `parallelism` lanes, at most 16; `keys` newest first, each of 32 bytes or more. Raises ConfigurationError otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_cost: int = OWASP_TIME_COST,
+        memory_cost: int = OWASP_MEMORY_KIB,
+        parallelism: int = OWASP_PARALLELISM,
+        keys: Sequence[bytes] = (),
+    ) -> None:
+        check_whole("parallelism", parallelism, least=1, most=MAX_PARALLELISM)
+        check_whole("memory_cost", memory_cost, least=_MIN_MEMORY_KIB_A_LANE * parallelism, most=MAX_MEMORY_KIB)
+        check_whole("time_cost", time_cost, least=1, most=MAX_WORK_KIB // memory_cost)
+        self._hasher = PasswordHasher(time_cost, memory_cost, parallelism)
+        self._keys = _KeyRing(keys)
+
+    def hash(self, secret: bytes, /) -> str:
+        """The text to store for `secret`: at most 512 ASCII characters."""
+        if self._keys.newest is None:
+            return self._hasher.hash(secret)
+        key_id, key = self._keys.newest
+        return f"{_KEYED}${key_id}{self._hasher.hash(_mac(key, secret))}"
+
+    def verify(self, stored: str, secret: bytes, /) -> bool:
+        """Whether `stored` was made from `secret`. Any text is taken; what no hasher made is False."""
+        return _verify(stored, secret, self._keys)
+
+
+class KeyedTokenHasher:
+    """Salted HMAC-SHA-256 with a secret key: microseconds, for sites where 30 ms of CPU a token are too many.
+
+    `keys` newest first, each of 32 random bytes or more: the newest signs, all verify. Keep them outside the
+    store; `secrets.token_bytes(32)` makes one. Raises ConfigurationError for none or a short one.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = _KeyRing(keys)
+        if self._keys.newest is None:
+            raise ConfigurationError("KeyedTokenHasher needs at least one key: secrets.token_bytes(32) makes one")
+        self._key_id, self._key = self._keys.newest
+
+    def hash(self, secret: bytes, /) -> str:
+        """The text to store for `secret`: 125 ASCII characters."""
+        salt = secrets.token_bytes(_SALT_BYTES)
+        return f"{_KEYED}${self._key_id}${salt.hex()}${_mac(self._key, salt + secret).hex()}"
+
+    def verify(self, stored: str, secret: bytes, /) -> bool:
+        """Whether `stored` was made from `secret`. Any text is taken; what no hasher made is False."""
+        return _verify(stored, secret, self._keys)
+
+
+class _KeyRing:
+    """Keys by the id that a stored hash names. Shows none of them."""
+
+    __slots__ = ("_keys", "newest")
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if isinstance(keys, bytes | bytearray | str):
+            raise ConfigurationError("keys must be a list of keys, newest first, not one key")
+        self._keys: dict[str, bytes] = {}
+        for key in keys:
+            if len(check_type("each key", key, bytes)) < MIN_KEY_BYTES:
+                raise ConfigurationError(f"each key must have {MIN_KEY_BYTES} bytes or more: secrets.token_bytes(32)")
+            self._keys.setdefault(_mac(key, b"resetkit key id")[:8].hex(), key)
+        self.newest: tuple[str, bytes] | None = next(iter(self._keys.items()), None)
+
+    def find(self, key_id: str) -> bytes | None:
+        return self._keys.get(key_id)
+
+
+def _mac(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, hashlib.sha256)
+
+
+def _verify(stored: str, secret: bytes, keys: _KeyRing) -> bool:
+    if len(stored) > _MAX_STORED_LENGTH:
+        return False
+    if stored.startswith(_ARGON2):
+        return _verify_argon2(stored, secret)
+    scheme, _, named = stored.partition("$")
+    key_id, _, rest = named.partition("$")
+    key = keys.find(key_id)
+    if scheme != _KEYED or key is None:
+        return False
+    if f"${rest}".startswith(_ARGON2):
+        return _verify_argon2(f"${rest}", _mac(key, secret))
+    return _verify_mac(rest, secret, key)
+
+
+def _verify_mac(rest: str, secret: bytes, key: bytes) -> bool:
+    salt, _, mac = rest.partition("$")
+    try:
+        expected = _mac(key, bytes.fromhex(salt) + secret)
+        return hmac.compare_digest(expected, bytes.fromhex(mac))
+    except ValueError:
+        return False
+
+
+def _verify_argon2(stored: str, secret: bytes) -> bool:
+    try:
+        costs = extract_parameters(stored)
+        work = costs.time_cost * costs.memory_cost
+        if costs.memory_cost > MAX_MEMORY_KIB or work > MAX_WORK_KIB or costs.parallelism > MAX_PARALLELISM:
+            return False
+        return PasswordHasher().verify(stored, secret)
+    except (InvalidHashError, VerificationError, ValueError):
+        return False

@@ -1,0 +1,111 @@
+"""The numbers of the policy, each with its reason and source, checked together at construction."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from resetkit._checks import check_duration, check_type, check_whole
+from resetkit._tokens import CODE_SPACE
+from resetkit.errors import ConfigurationError
+
+Limit = tuple[int, timedelta]
+"""A number of calls and the time in which they may come."""
+
+# NIST SP 800-63B-4, 4.2.1.2: a recovery code sent by e-mail is valid for at most 24 hours.
+MAX_LINK_LIFETIME: Final = timedelta(hours=24)
+# An operator hands the link over by other means, so the bound for e-mail does not apply; a week is ours.
+MAX_OPERATOR_LIFETIME: Final = timedelta(days=7)
+# Ours: the chance of guessing one account's code within a day, all its mails together.
+MAX_GUESS_CHANCE: Final = 1e-6
+# NIST SP 800-63B-4, 3.2.2: at most 100 consecutive failures for one account.
+MAX_GUESSES_A_DAY: Final = 100
+
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetPolicy:
+    """What the manager allows. Every value that cannot be safe raises ConfigurationError.
+
+    - ``link_lifetime``: from mail to expiry, at most 24 h (NIST SP 800-63B-4, 4.2.1.2; OWASP WSTG: rarely over 1 h).
+    - ``code_lifetime``: the same for a typed code, at most the link's (OWASP ASVS 5.0, 6.5.5: 10 minutes).
+    - ``code_guesses``: tries for one code. With ``account_quotas`` they bound the guesses a day: at most 100 (NIST,
+      3.2.2), and a chance of at most 10⁻⁶, or ConfigurationError.
+    - ``outstanding``: how many of an account's newest links stay good. 1: a newer mail ends the older.
+    - ``account_quotas``: (mails, within) pairs for one account, silent when reached. Fewer mean less mail bombing and
+      fewer guesses, but let a stranger use the day's mails up.
+    - ``client_limit``, ``identifier_limit``: (calls, within) before ThrottledError. The identifier's lets a stranger
+      delay the owner, for as long as the window lasts.
+    - ``retention``: how long a record is kept after expiry, to tell why a link is dead and to count quotas; at least
+      the longest quota's window.
+    - ``mail_attempts``: tries for a failing mail in all; ``mail_retry_delay`` before the second, doubled each time.
+    - ``hash_workers``: hashes at once; with Argon2 each takes its memory cost (19 MiB by default).
+    - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
+      3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
+    - ``purge_batch``: records deleted in one transaction; small, so that writers wait for milliseconds only.
+    """
+
+    link_lifetime: timedelta = timedelta(minutes=30)
+    code_lifetime: timedelta = timedelta(minutes=10)
+    code_guesses: int = 5
+    outstanding: int = 1
+    account_quotas: tuple[Limit, ...] = ((3, timedelta(minutes=15)), (20, timedelta(hours=24)))
+    client_limit: Limit = (60, timedelta(minutes=15))
+    identifier_limit: Limit = (5, timedelta(minutes=15))
+    retention: timedelta = timedelta(days=7)
+    mail_attempts: int = 4
+    mail_retry_delay: timedelta = timedelta(seconds=15)
+    hash_workers: int = 4
+    max_password_length: int = 1024
+    max_identifier_length: int = 320
+    purge_batch: int = 100
+
+    def __post_init__(self) -> None:
+        check_duration("link_lifetime", self.link_lifetime, most=MAX_LINK_LIFETIME)
+        check_duration("code_lifetime", self.code_lifetime, most=self.link_lifetime)
+        check_duration("retention", self.retention)
+        check_duration("mail_retry_delay", self.mail_retry_delay)
+        for name in ("code_guesses", "outstanding", "mail_attempts", "hash_workers", "purge_batch"):
+            check_whole(name, getattr(self, name), least=1)
+        check_whole("max_password_length", self.max_password_length, least=64)
+        check_whole("max_identifier_length", self.max_identifier_length, least=1)
+        _check_limit("client_limit", self.client_limit)
+        _check_limit("identifier_limit", self.identifier_limit)
+        self._check_quotas()
+
+    def _check_quotas(self) -> None:
+        if not check_type("account_quotas", self.account_quotas, tuple):
+            raise ConfigurationError("account_quotas must hold at least one (mails, within) pair")
+        for quota in self.account_quotas:
+            _check_limit("account_quotas", quota)
+        if self.retention < max(within for _, within in self.account_quotas):
+            raise ConfigurationError("retention must be at least the longest window in account_quotas")
+        guesses = self.guesses_a_day
+        if guesses > MAX_GUESSES_A_DAY or guesses / CODE_SPACE > MAX_GUESS_CHANCE:
+            message = (
+                f"code_guesses and account_quotas allow {guesses} guesses a day: at most {MAX_GUESSES_A_DAY}, "
+                f"and a chance of {MAX_GUESS_CHANCE}; lower one of them"
+            )
+            raise ConfigurationError(message)
+
+    @property
+    def guesses_a_day(self) -> int:
+        """How many guesses an attacker has against one account in any 24 hours, every mail's together."""
+        mails = min(count * -(-_DAY // within) for count, within in self.account_quotas)
+        return self.code_guesses * mails
+
+
+def _is_pair(value: object) -> bool:
+    match value:
+        case (_, _):
+            return isinstance(value, tuple)
+        case _:
+            return False
+
+
+def _check_limit(name: str, value: Limit) -> None:
+    if not _is_pair(value):
+        raise ConfigurationError(f"{name} takes (number, timedelta) pairs")
+    count, within = value
+    check_whole(f"the number in {name}", count, least=1)
+    check_duration(f"the window in {name}", within)

@@ -1,0 +1,306 @@
+"""Records in an SQLite file: for any number of threads and processes on one machine.
+
+WAL with synchronous=FULL: with NORMAL, the last commits may be lost when the power fails (sqlite.org/wal.html), and a
+used token would come back. Each change is one guarded statement or a transaction that takes the write lock at its
+first statement, so that nothing is read that another is about to change.
+"""
+
+import asyncio
+import os
+import sqlite3
+import weakref
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from resetkit._checks import check_duration
+from resetkit._fork import start_afresh_in_child
+from resetkit.errors import ConfigurationError, DuplicateSelectorError
+from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT: Final = timedelta(seconds=10)
+
+_COLUMNS: Final = tuple(each.name for each in fields(TokenRecord))
+_TIMES: Final = frozenset({"created_at", "expires_at", "code_expires_at", "keep_until"})
+
+# position: the order of add. AUTOINCREMENT never gives a purged one again.
+_SCHEMA: Final = (
+    """CREATE TABLE resetkit_tokens (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        selector TEXT NOT NULL UNIQUE,
+        account_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        link_hash TEXT NOT NULL,
+        code_hash TEXT,
+        stamp_digest TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        code_expires_at INTEGER,
+        keep_until INTEGER NOT NULL,
+        guesses INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        claim_id TEXT
+    )""",
+    "CREATE INDEX resetkit_tokens_by_account ON resetkit_tokens (account_id, kind, created_at)",
+    "CREATE INDEX resetkit_tokens_by_keep_until ON resetkit_tokens (keep_until)",
+    "CREATE TABLE resetkit_schema (version INTEGER NOT NULL)",
+    f"INSERT INTO resetkit_schema VALUES ({SCHEMA_VERSION})",
+)
+
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM resetkit_tokens WHERE selector = ?"
+_INSERT: Final = f"INSERT INTO resetkit_tokens ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_REPLACE: Final = (
+    f"UPDATE resetkit_tokens SET {', '.join(f'{name} = ?' for name in REPLACED_FIELDS)} WHERE selector = ?"
+)
+_COUNT: Final = "SELECT count(*) FROM resetkit_tokens WHERE account_id = ? AND kind = ? AND created_at >= ?"
+_SUPERSEDE: Final = """UPDATE resetkit_tokens SET state = 'superseded' WHERE position IN (
+    SELECT position FROM resetkit_tokens
+    WHERE account_id = ? AND kind = ? AND state = 'outstanding' AND expires_at > ?
+    ORDER BY position DESC LIMIT -1 OFFSET ?)"""
+_TAKE_CLAIMS: Final = "UPDATE resetkit_tokens SET claim_id = NULL WHERE account_id = ? AND claim_id IS NOT NULL"
+_ATTEMPT: Final = "UPDATE resetkit_tokens SET guesses = guesses + 1 WHERE selector = ? AND guesses < ?"
+_CLAIM: Final = "UPDATE resetkit_tokens SET state = 'used', claim_id = ? WHERE selector = ?"
+_RELEASE: Final = """UPDATE resetkit_tokens
+    SET state = 'outstanding', claim_id = NULL, guesses = max(0, guesses - ?)
+    WHERE selector = ? AND claim_id = ?"""
+_REVOKE: Final = """UPDATE resetkit_tokens SET state = 'revoked'
+    WHERE account_id = ? AND state = 'outstanding' AND expires_at > ?"""
+_PURGE: Final = """DELETE FROM resetkit_tokens WHERE position IN (
+    SELECT position FROM resetkit_tokens WHERE keep_until < ? ORDER BY keep_until LIMIT ?)"""
+
+# Result codes (sqlite.org/rescode.html) that say something of the file, not of the moment.
+_SAYINGS: Final = {
+    sqlite3.SQLITE_NOTADB: "is no SQLite database: give another path, or move the file away",
+    sqlite3.SQLITE_READONLY: "cannot be written: make the file and its folder writable for this user",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its folder must exist and be writable for this user",
+}
+
+
+class SQLiteTokenStore:
+    """Keeps records in the SQLite file at `path`, which is made if it is not there.
+
+    The file may be the application's own database: the tables' names begin with ``resetkit_``. Put it on a local disk,
+    since WAL does not work over a network. A writer waits at most `busy_timeout` for others, then raises
+    ``sqlite3.OperationalError``. May be used from any thread and survives a fork: each operation has a connection to
+    itself. Raises ConfigurationError if the file is no database, cannot be written, or was made by a newer resetkit.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
+        self._path = os.fspath(path)
+        if self._path in {"", ":memory:"}:
+            raise ConfigurationError("SQLiteTokenStore needs the path of a file; for memory, use MemoryTokenStore")
+        self._busy_seconds = check_duration("busy_timeout", busy_timeout, whole=False).total_seconds()
+        self._closed = False
+        self._idle: list[sqlite3.Connection] = []
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        start_afresh_in_child(self)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            raise _explained(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file. Operations in progress end first; later ones raise RuntimeError."""
+        self._closed = True
+        self._finalizer()
+
+    def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
+        """See `TokenStore.add`."""
+        now = _seconds(record.created_at)
+        account, kind = record.account_id, record.kind
+        with self._transaction() as connection:
+            existing = _read(connection, record.selector)
+            if existing is not None:
+                return _replace(connection, existing, record)
+            for quota in quotas:
+                if _count(connection, account, kind, _seconds(quota.since)) >= quota.count:
+                    return False
+            connection.execute(_INSERT, _row(record, _COLUMNS))
+            connection.execute(_SUPERSEDE, (account, kind, now, keep))
+            connection.execute(_TAKE_CLAIMS, (account,))
+            return True
+
+    def get(self, selector: str, /) -> TokenRecord | None:
+        """See `TokenStore.get`."""
+        with self._connection() as connection:
+            return _read(connection, selector)
+
+    def attempt(self, selector: str, /, *, limit: int) -> bool:
+        """See `TokenStore.attempt`."""
+        with self._connection() as connection:
+            return connection.execute(_ATTEMPT, (selector, limit)).rowcount == 1
+
+    def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
+        """See `TokenStore.claim`."""
+        with self._transaction() as connection:
+            record = _read(connection, selector)
+            if record is None:
+                return False
+            if not record.is_outstanding(now):
+                return record.claim_id == claim_id
+            _revoke(connection, record.account_id, now)
+            connection.execute(_CLAIM, (claim_id, selector))
+            return True
+
+    def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
+        """See `TokenStore.release`."""
+        with self._connection() as connection:
+            return connection.execute(_RELEASE, (int(guess), selector, claim_id)).rowcount == 1
+
+    def revoke(self, account_id: str, /, *, now: datetime) -> int:
+        """See `TokenStore.revoke`."""
+        with self._transaction() as connection:
+            return _revoke(connection, account_id, now)
+
+    def purge(self, *, before: datetime, limit: int) -> int:
+        """See `TokenStore.purge`."""
+        with self._connection() as connection:
+            return connection.execute(_PURGE, (_seconds(before), limit)).rowcount
+
+    def _start_afresh(self) -> None:
+        """In a forked child: SQLite's connections must neither be used nor closed there (sqlite.org/howtocorrupt)."""
+        _inherited.extend(self._idle)
+        self._idle.clear()
+
+    @contextmanager
+    def _connection(self) -> Generator[sqlite3.Connection, None, None]:
+        """A connection for one operation alone. After an error it is closed, which rolls back, and not used again."""
+        if self._closed:
+            raise RuntimeError("this store is closed")
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        if self._closed:
+            _close_all(self._idle)
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the drive's cache
+        return connection
+
+    def _prepare(self) -> None:
+        with self._connection() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        with self._transaction() as connection:
+            made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'resetkit_schema'").fetchone()
+            if not made:
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+            (version,) = connection.execute("SELECT max(version) FROM resetkit_schema").fetchone()
+            if version != SCHEMA_VERSION:
+                message = f"{self._path} has schema {version}; this resetkit knows {SCHEMA_VERSION}: upgrade resetkit"
+                raise ConfigurationError(message)
+
+
+class AsyncSQLiteTokenStore:
+    """`SQLiteTokenStore`, async: each operation runs in a thread, since each waits for the disk."""
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
+        self._store = SQLiteTokenStore(path, busy_timeout=busy_timeout)
+
+    def close(self) -> None:
+        """As `SQLiteTokenStore.close`."""
+        self._store.close()
+
+    async def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
+        """See `TokenStore.add`."""
+        return await asyncio.to_thread(self._store.add, record, quotas=quotas, keep=keep)
+
+    async def get(self, selector: str, /) -> TokenRecord | None:
+        """See `TokenStore.get`."""
+        return await asyncio.to_thread(self._store.get, selector)
+
+    async def attempt(self, selector: str, /, *, limit: int) -> bool:
+        """See `TokenStore.attempt`."""
+        return await asyncio.to_thread(self._store.attempt, selector, limit=limit)
+
+    async def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
+        """See `TokenStore.claim`."""
+        return await asyncio.to_thread(self._store.claim, selector, claim_id=claim_id, now=now)
+
+    async def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
+        """See `TokenStore.release`."""
+        return await asyncio.to_thread(self._store.release, selector, claim_id=claim_id, guess=guess)
+
+    async def revoke(self, account_id: str, /, *, now: datetime) -> int:
+        """See `TokenStore.revoke`."""
+        return await asyncio.to_thread(self._store.revoke, account_id, now=now)
+
+    async def purge(self, *, before: datetime, limit: int) -> int:
+        """See `TokenStore.purge`."""
+        return await asyncio.to_thread(self._store.purge, before=before, limit=limit)
+
+
+_inherited: Final[list[sqlite3.Connection]] = []  # kept for ever: collecting one would close it
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+def _explained(path: str, error: sqlite3.DatabaseError) -> Exception:
+    saying = _SAYINGS.get(error.sqlite_errorcode & 0xFF)
+    return ConfigurationError(f"{path} {saying}") if saying else error
+
+
+def _seconds(instant: datetime) -> int:
+    return int(instant.timestamp())
+
+
+def _row(record: TokenRecord, names: Sequence[str]) -> list[str | int | None]:
+    values = (getattr(record, name) for name in names)
+    return [_seconds(value) if isinstance(value, datetime) else value for value in values]
+
+
+def _record(row: tuple[Any, ...]) -> TokenRecord:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = datetime.fromtimestamp(values[name], UTC)
+    return TokenRecord(**values)
+
+
+def _read(connection: sqlite3.Connection, selector: str) -> TokenRecord | None:
+    row = connection.execute(_SELECT, (selector,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def _replace(connection: sqlite3.Connection, existing: TokenRecord, record: TokenRecord) -> bool:
+    if existing.account_id != record.account_id:
+        raise DuplicateSelectorError
+    if not existing.is_outstanding(record.created_at):
+        return False
+    connection.execute(_REPLACE, (*_row(record, REPLACED_FIELDS), record.selector))
+    return True
+
+
+def _count(connection: sqlite3.Connection, account_id: str, kind: str, since: int) -> int:
+    (count,) = connection.execute(_COUNT, (account_id, kind, since)).fetchone()
+    return int(count)
+
+
+def _revoke(connection: sqlite3.Connection, account_id: str, now: datetime) -> int:
+    count = connection.execute(_REVOKE, (account_id, _seconds(now))).rowcount
+    connection.execute(_TAKE_CLAIMS, (account_id,))
+    return count

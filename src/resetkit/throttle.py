@@ -1,0 +1,126 @@
+"""Counting calls by key, bounded in memory, whoever sends how many keys."""
+
+import hashlib
+import secrets
+import struct
+import threading
+from array import array
+from datetime import datetime, timedelta
+from typing import Final
+
+from resetkit._checks import check_whole
+from resetkit._fork import start_afresh_in_child
+
+_ROWS: Final = 4
+_WIDTH: Final = 2**16
+
+
+class MemoryThrottle:
+    """Fixed windows in this process's memory, each from a key's first call on. N processes allow N times as much.
+
+    The first `capacity` keys of each limit are counted one by one and kept until their windows end, so a flood of
+    fresh keys frees no count. What comes while the table is full is counted in a table of fixed size, whose cells
+    keys share by a secret seed: such a key may be refused early if a flood hit all its four cells, never late. The
+    defaults take about 20 MB for each limit at the most; the manager has three.
+
+    May be called from several threads.
+    """
+
+    def __init__(self, *, capacity: int = 50_000) -> None:
+        self._capacity = check_whole("capacity", capacity, least=1)
+        self._tables: dict[tuple[int, int], _Table] = {}
+        self._lock = threading.Lock()
+        start_afresh_in_child(self)
+
+    def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
+        """Count one call and decide; see `Throttle.hit`. A refused call does not count."""
+        second, length = int(now.timestamp()), int(window.total_seconds())
+        with self._lock:
+            table = self._tables.get((limit, length))
+            if table is None:
+                table = self._tables[limit, length] = _Table(limit, length, self._capacity)
+            return table.hit(key, second)
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+
+
+class AsyncMemoryThrottle:
+    """`MemoryThrottle`, async."""
+
+    def __init__(self, *, capacity: int = 50_000) -> None:
+        self._throttle = MemoryThrottle(capacity=capacity)
+
+    async def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
+        """As `MemoryThrottle.hit`."""
+        return self._throttle.hit(key, limit=limit, window=window, now=now)
+
+
+class _Table:
+    """The keys of one limit. All windows are of one length, so the dict's order is the order in which they end."""
+
+    def __init__(self, limit: int, length: int, capacity: int) -> None:
+        self._limit = limit
+        self._length = length
+        self._capacity = capacity
+        self._own: dict[str, tuple[int, int]] = {}  # key → (end of its window, calls)
+        self._shared: _SharedCounts | None = None
+
+    def hit(self, key: str, now: int) -> int:
+        ends, calls = self._own.get(key, (now, 0))
+        if ends <= now:
+            self._own.pop(key, None)
+            self._forget_ended(now)
+            if len(self._own) >= self._capacity:
+                return self._hit_shared(key, now)
+            ends, calls = now + self._length, self._shared.count(key, now) if self._shared else 0
+        if calls >= self._limit:
+            self._own[key] = ends, calls
+            return min(ends - now, self._length)
+        self._own[key] = ends, calls + 1
+        return 0
+
+    def _forget_ended(self, now: int) -> None:
+        while self._own:
+            oldest = next(iter(self._own))
+            if self._own[oldest][0] > now:
+                return
+            del self._own[oldest]
+
+    def _hit_shared(self, key: str, now: int) -> int:
+        if self._shared is None:
+            self._shared = _SharedCounts(self._length)
+        return self._shared.hit(key, self._limit, now)
+
+
+class _SharedCounts:
+    """A count-min sketch with conservative update (Estan and Varghese, 2002): never less than a key's own calls.
+
+    One window for all cells, begun by the first call after the last one ended.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._seed = secrets.token_bytes(16)
+        self._ends = 0
+        self._counts = array("L")
+
+    def count(self, key: str, now: int) -> int:
+        return min(self._counts[cell] for cell in self._cells(key)) if now < self._ends else 0
+
+    def hit(self, key: str, limit: int, now: int) -> int:
+        if now >= self._ends:
+            self._ends = now + self._length
+            self._counts = array("L", bytes(array("L").itemsize * _ROWS * _WIDTH))
+        cells = self._cells(key)
+        count = min(self._counts[cell] for cell in cells)
+        if count >= limit:
+            return self._ends - now
+        for cell in cells:
+            if self._counts[cell] == count:
+                self._counts[cell] += 1
+        return 0
+
+    def _cells(self, key: str) -> list[int]:
+        digest = hashlib.blake2b(key.encode(), key=self._seed, digest_size=4 * _ROWS).digest()
+        return [row * _WIDTH + number % _WIDTH for row, number in enumerate(struct.unpack(f"<{_ROWS}I", digest))]
