@@ -95,17 +95,10 @@ class ResetPolicy:
         return self.code_guesses * mails
 
 
-def _is_pair(value: object) -> bool:
-    match value:
-        case (_, _):
-            return isinstance(value, tuple)
-        case _:
-            return False
-
-
 def _check_limit(name: str, value: Limit) -> None:
-    if not _is_pair(value):
-        raise ConfigurationError(f"{name} takes (number, timedelta) pairs")
-    count, within = value
+    try:
+        count, within = value
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name} takes (number, timedelta) pairs") from None
     check_whole(f"the number in {name}", count, least=1)
     check_duration(f"the window in {name}", within)
