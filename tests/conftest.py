@@ -1,0 +1,51 @@
+"""Fixtures that every file may use."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from harness import Colour, Harness, StoreKind
+
+settings.register_profile(
+    "resetkit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+)
+settings.load_profile("resetkit")
+
+MakeHarness = Callable[..., Harness]
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Each test runs against both managers."""
+    return request.param
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store_kind(request: pytest.FixtureRequest) -> StoreKind:
+    """Each test runs against both stores."""
+    return request.param
+
+
+@pytest.fixture
+def make_harness(colour: Colour, store_kind: StoreKind, tmp_path: Path) -> Iterator[MakeHarness]:
+    """Harnesses with options of the test's own."""
+    made: list[Harness] = []
+
+    def make(**options: Any) -> Harness:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Harness(colour, store_kind, folder, **options))
+        return made[-1]
+
+    yield make
+    for harness in made:
+        harness.close()
+
+
+@pytest.fixture
+def kit(make_harness: MakeHarness) -> Harness:
+    """A harness with room in the policy."""
+    return make_harness()
