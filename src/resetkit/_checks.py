@@ -4,6 +4,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from resetkit._confidential import Secret
 from resetkit.errors import ConfigurationError, InvalidRequestError
 
 T = TypeVar("T")
@@ -33,6 +34,11 @@ def require_text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidRequestError(f"{name} must be a str, not {type(value).__name__}")
     return value
+
+
+def require_secret(name: str, value: object) -> Secret:
+    """`value` as `require_text` takes it, hidden from the locals that a traceback may show."""
+    return Secret(require_text(name, value))
 
 
 def check_type(name: str, value: object, kind: type[T]) -> T:

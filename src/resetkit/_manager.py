@@ -51,6 +51,7 @@ from resetkit._checks import (
     check_type,
     is_encodable,
     is_single_line,
+    require_secret,
     require_text,
 )
 from resetkit._colour import check_ports
@@ -175,7 +176,7 @@ class Engine:
         self, identifier: str, *, client: str | None, code: bool = False, context: Mapping[str, str] = NO_CONTEXT
     ) -> ResetReceipt:
         """As `ResetManager.request_reset`."""
-        identifier = Secret(require_text("identifier", identifier))
+        identifier = require_secret("identifier", identifier)
         _optional_text("client", client)
         if code is not True and code is not False:
             raise InvalidRequestError("code must be True or False")
@@ -397,7 +398,7 @@ class Engine:
 
     async def check_token(self, token: str, *, client: str | None = None) -> ResetTicket:
         """As `ResetManager.check_token`."""
-        token = Secret(require_text("token", token))
+        token = require_secret("token", token)
         _optional_text("client", client)
         record, expires_at, _ = await self._match(token, client, NO_CONTEXT)
         account = _account(await self._accounts.get(record.account_id))
@@ -465,8 +466,8 @@ class Engine:
         self, token: str, new_password: str, *, client: str | None = None, context: Mapping[str, str] = NO_CONTEXT
     ) -> ResetTicket:
         """As `ResetManager.reset_password`."""
-        token = Secret(require_text("token", token))
-        new_password = Secret(require_text("new_password", new_password))
+        token = require_secret("token", token)
+        new_password = require_secret("new_password", new_password)
         _optional_text("client", client)
         context = _clean(context)
         self._refuse_password(new_password)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from resetkit._checks import require_secret
 from resetkit._colour import check_ports
 from resetkit._fork import start_afresh_in_child
 from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now
@@ -183,6 +184,7 @@ class ResetManager:
 
         Raises ThrottledError, the same for known and unknown identifiers; InvalidRequestError for what is no text.
         """
+        identifier = require_secret("identifier", identifier)
         return step(self._engine.request_reset(identifier, client=client, code=code, context=context))
 
     def check_token(self, token: str, *, client: str | None = None) -> ResetTicket:
@@ -193,6 +195,7 @@ class ResetManager:
 
         Raises InvalidTokenError with its reason, ThrottledError, InvalidRequestError.
         """
+        token = require_secret("token", token)
         return step(self._engine.check_token(token, client=client))
 
     def reset_password(
@@ -207,6 +210,7 @@ class ResetManager:
         unknown, with the token spent and the sessions ended; from ``end_sessions`` the password is written, and
         sessions may live.
         """
+        token, new_password = require_secret("token", token), require_secret("new_password", new_password)
         return step(self._engine.reset_password(token, new_password, client=client, context=context))
 
     def issue_token(self, account_id: str, *, lifetime: timedelta = OPERATOR_LIFETIME) -> IssuedToken:

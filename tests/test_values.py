@@ -1,0 +1,409 @@
+"""Values: illegal ones cannot exist, and no secret shows."""
+
+import copy
+import dataclasses
+import logging
+import pickle
+import traceback
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import ADDRESS, Harness
+from resetkit import (
+    Account,
+    ConfigurationError,
+    InvalidRequestError,
+    InvalidTokenError,
+    IssuedToken,
+    PasswordRejectedError,
+    ResetMail,
+    ResetPolicy,
+    ResetReceipt,
+    ThrottledError,
+    TokenRecord,
+    code_token,
+)
+from resetkit.events import log_event
+from store_contract import NOW, record
+
+
+def account(**changes: Any) -> Account:
+    defaults: dict[str, Any] = {"id": "alice", "email": ADDRESS, "stamp": "the stamp"}
+    return Account(**(defaults | changes))
+
+
+class TestAccount:
+    @pytest.mark.parametrize("account_id", ["a", "x" * 255, "ä", "\U0001f511", " ", "1", "' OR 1=1--", "\u202e"])
+    def test_an_id_is_any_text_a_store_can_hold(self, account_id: str) -> None:
+        assert account(id=account_id).id == account_id
+
+    @pytest.mark.parametrize("account_id", ["", "x" * 256, "a\0", "\ud800", None, 5, b"a", ["a"]])
+    def test_another_id_is_refused(self, account_id: object) -> None:
+        with pytest.raises(ConfigurationError, match=r"Account\.id"):
+            account(id=account_id)
+
+    @pytest.mark.parametrize(
+        "email",
+        ["a@b", ADDRESS, "a.b+c@d.example", "ü@bücher.example", "x" * 200 + "@example.org", "o'neil@example.org"],
+    )
+    def test_an_address_is_kept_as_it_is(self, email: str) -> None:
+        assert account(email=email).email == email
+
+    @pytest.mark.parametrize(
+        "email",
+        [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a",
+            "a@b@c",
+            "a@b, c@d",
+            "a@b;c@d",
+            "a b@c",
+            "<a@b>",
+            "A <a@b>",
+            '"a@evil.example x"@victim.example',  # CVE-2025-13033
+            "alice@example.org)bob@evil.example",  # CVE-2023-27043
+            "a@b\r\nDATA\r\n",  # CVE-2015-9097
+            "x" * 256 + "@b",
+            None,
+            5,
+            ["a@b", "c@d"],
+        ],
+    )
+    def test_what_mail_software_could_read_in_two_ways_is_refused(self, email: object) -> None:
+        with pytest.raises(ConfigurationError, match=r"Account\.email"):
+            account(email=email)
+        if isinstance(email, str):
+            with pytest.raises(ConfigurationError, match=r"Account\.notify"):
+                account(notify=(email,))
+
+    @pytest.mark.parametrize("char", "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\0\t\x7f")
+    def test_no_line_break_of_any_kind_in_an_address(self, char: str) -> None:
+        """CVE-2024-6923, CVE-2026-1299: the set that str.splitlines honours, and other controls."""
+        with pytest.raises(ConfigurationError):
+            account(email=f"a{char}@example.org")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"stamp": None},
+            {"stamp": 5},
+            {"can_reset": 1},
+            {"can_reset": None},
+            {"notify": ADDRESS},
+            {"notify": [ADDRESS]},
+        ]
+        + [{"locale": 5}, {"locale": "\0"}],
+    )
+    def test_other_fields_of_the_wrong_type_are_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match=next(iter(changes))):
+            account(**changes)
+
+    def test_it_is_frozen_and_compares_by_value(self) -> None:
+        assert account() == account()
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            account().email = "b@example.org"  # type: ignore[misc]  # that is the point
+
+
+class TestTokenRecord:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"selector": ""},
+            {"selector": "ä"},
+            {"account_id": ""},
+            {"kind": "other"},
+            {"state": "expired"},
+            {"link_hash": ""},
+            {"link_hash": "ä"},
+            {"link_hash": None},
+            {"stamp_digest": ""},
+            {"code_hash": "h"},
+            {"code_expires_at": NOW},
+            {"code_hash": "", "code_expires_at": NOW},
+            {"guesses": -1},
+            {"guesses": True},
+            {"guesses": 1.0},
+            {"claim_id": "c"},
+            {"created_at": datetime(2030, 1, 1)},  # noqa: DTZ001  # that is the point
+            {"expires_at": NOW + timedelta(microseconds=1)},
+            {"keep_until": NOW.astimezone(timezone(timedelta(hours=1)))},
+            {"created_at": 1_900_000_000},
+            {"code_hash": "h", "code_expires_at": "soon"},
+        ],
+        ids=repr,
+    )
+    def test_an_illegal_record_cannot_exist(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match="TokenRecord"):
+            record(**changes)
+
+    def test_another_spelling_of_utc_is_utc(self) -> None:
+        elsewhere = timezone(timedelta(0), "Z")
+        assert record(keep_until=NOW.astimezone(elsewhere)).keep_until.tzinfo is UTC
+
+    def test_outstanding_ends_at_the_very_second(self) -> None:
+        each = record()
+        assert each.is_outstanding(each.expires_at - timedelta(seconds=1))
+        assert not each.is_outstanding(each.expires_at)
+        assert not record(state="revoked").is_outstanding(NOW)
+
+
+SECRETS = ("s3cret-link", "s3cret-token", "S3CRETCO", "s3cret-stamp", "s3cret-hash", ADDRESS, "home@example.org")
+
+HOLDERS = {
+    "Account": account(stamp="s3cret-stamp", notify=("home@example.org",)),
+    "TokenRecord": record(
+        link_hash="s3cret-hash", stamp_digest="s3cret-stamp", code_hash="s3cret-hash", code_expires_at=NOW
+    ),
+    "IssuedToken": IssuedToken(token="s3cret-token", link="s3cret-link", expires_at=NOW),
+    "ResetMail": ResetMail(
+        to=ADDRESS,
+        account=account(stamp="s3cret-stamp"),
+        token="s3cret-token",
+        link="s3cret-link",
+        code="S3CRETCO",
+        created_at=NOW,
+        expires_at=NOW,
+        code_expires_at=NOW,
+        locale=None,
+    ),
+}
+
+
+class TestSecrecy:
+    @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+    def test_no_secret_shows_in_repr_str_format_asdict_or_logs(
+        self, holder: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        logging.getLogger("application").warning("%s %r", holder, holder)
+        shown = [repr(holder), str(holder), f"{holder}", str(dataclasses.asdict(holder)), caplog.text]
+        shown += [str(dataclasses.astuple(holder)), repr([holder]), repr({"holder": holder})]
+        for secret in SECRETS:
+            assert not any(secret in text for text in shown), f"{secret} shows"
+
+    @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+    def test_none_can_be_pickled_and_each_can_be_copied(self, holder: Any) -> None:
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(holder, protocol)
+        assert copy.copy(holder) == copy.deepcopy(holder) == holder
+
+    def test_the_fields_themselves_are_plain_text(self) -> None:
+        issued = HOLDERS["IssuedToken"]
+        assert isinstance(issued, IssuedToken)
+        assert issued.token == "s3cret-token"
+        assert f"{issued.token}" == "s3cret-token"
+        assert "%s" % issued.link == "s3cret-link"  # noqa: UP031  # that is the point
+
+    def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""
+        caplog.set_level(logging.DEBUG)
+        kit.manager = kit.make_manager(on_event=lambda event: (kit.events.append(event), log_event(event)))
+        shown: list[str] = []
+
+        def note(error: BaseException) -> None:
+            ours = traceback.TracebackException.from_exception(error, capture_locals=True)
+            frames = [frame for frame in ours.stack if "/resetkit/" in frame.filename]
+            shown.extend([repr(error), str(error), *(str(frame.locals) for frame in frames)])
+
+        handle, code = kit.code()
+        mail = kit.reset_mails[0]
+        typed = code_token(handle, code)
+        for step in ("store.claim before", "accounts.set_password before", "accounts.end_sessions before"):
+            token = kit.token()
+            with kit.failing(step, OSError("away")), pytest.raises(OSError, match="away") as failed:
+                kit.reset(token, "a s3cret password")
+            note(failed.value)
+        with kit.failing("mailer.send before", OSError("away")):
+            kit.request()
+        for dead in (typed, mail.token, "x" * 96):
+            with pytest.raises(InvalidTokenError) as refused:
+                kit.reset(dead, "a s3cret password")
+            note(refused.value)
+        with pytest.raises(PasswordRejectedError) as rejected:
+            kit.reset(kit.token(), "a s3cret password" * 999)
+        note(rejected.value)
+        stored = kit.record(mail.token)
+        assert stored is not None
+        secrets = [mail.token, mail.token[32:], mail.link, code, "a s3cret password", ADDRESS]
+        secrets += [stored.link_hash, stored.code_hash or "-", stored.stamp_digest, "stamp of"]
+        everything = "\n".join([*shown, *map(repr, kit.events), *map(str, kit.events), caplog.text])
+        for secret in secrets:
+            assert secret not in everything
+
+    def test_events_are_plain_values_for_structured_logs(self, kit: Harness) -> None:
+        kit.request(code=True, context={"ip": "192.0.2.1"})
+        for event in kit.events:
+            assert pickle.loads(pickle.dumps(event)) == event
+            assert dataclasses.asdict(event)
+
+
+class TestContext:
+    def test_it_is_cut_and_cleaned(self, kit: Harness) -> None:
+        """The first 10 entries, 200 characters each, no control, bidi or line-breaking character."""
+        context = {f"k{number}": "v" for number in range(12)} | {"k0": "a\r\nb\u2028\u202e\0c" + "x" * 300}
+        kit.request(context=context)
+        (mail,) = kit.reset_mails
+        assert list(mail.context) == [f"k{number}" for number in range(10)]
+        assert mail.context["k0"].startswith("abcx")
+        assert len(mail.context["k0"]) <= 200
+
+    @given(st.dictionaries(st.text(), st.text(), max_size=20))
+    def test_any_texts_are_taken(self, context: dict[str, str]) -> None:
+        from resetkit._manager import _clean  # noqa: PLC0415  # beside its use
+
+        cleaned = _clean(context)
+        assert len(cleaned) <= 10
+        assert all(text.isprintable() and len(text) <= 200 for pair in cleaned.items() for text in pair)
+
+    @pytest.mark.parametrize("context", [None, [], "ip", {"ip": 5}, {5: "ip"}, {"ip": None}])
+    def test_anything_else_is_refused_before_anything_happens(self, kit: Harness, context: Any) -> None:
+        with pytest.raises(InvalidRequestError):
+            kit.call(kit.manager.request_reset(ADDRESS, client=None, context=context))
+        with pytest.raises(InvalidRequestError):
+            kit.reset("x", "new", context=context)
+        assert kit.steps == []
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "error",
+        [InvalidTokenError("used"), PasswordRejectedError("a", "b"), ThrottledError(5), InvalidRequestError("no")],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_an_error_survives_pickling_with_its_reason(self, error: Any) -> None:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), again.reason, str(again)) == (type(error), error.reason, str(error))
+        assert getattr(again, "messages", None) == getattr(error, "messages", None)
+        assert getattr(again, "retry_after", None) == getattr(error, "retry_after", None)
+
+    def test_each_has_a_word_for_programs(self) -> None:
+        words = [each.reason for each in (PasswordRejectedError(), ThrottledError(1), InvalidRequestError("x"))]
+        assert words == ["password_rejected", "throttled", "invalid_request"]
+
+    def test_a_rejected_password_s_sentences_are_not_in_its_text(self) -> None:
+        error = PasswordRejectedError("'hunter2' is too common")
+        assert "hunter2" not in f"{error} {error!r}"
+
+
+class TestReceipt:
+    def test_it_holds_nothing_of_the_account(self) -> None:
+        assert {each.name for each in dataclasses.fields(ResetReceipt)} == {"handle", "message"}
+
+
+minutes = timedelta(minutes=1)
+hours = timedelta(hours=1)
+
+
+class TestPolicy:
+    def test_the_defaults_are_the_documented_ones(self) -> None:
+        policy = ResetPolicy()
+        assert (policy.link_lifetime, policy.code_lifetime) == (30 * minutes, 10 * minutes)
+        assert (policy.code_guesses, policy.outstanding) == (5, 1)
+        assert policy.account_quotas == ((3, 15 * minutes), (20, 24 * hours))
+        assert (policy.client_limit, policy.identifier_limit) == ((60, 15 * minutes), (5, 15 * minutes))
+        assert policy.retention == timedelta(days=7)
+        assert policy.guesses_a_day == 100
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"link_lifetime": timedelta(0)},
+            {"link_lifetime": -minutes},
+            {"link_lifetime": 24 * hours + timedelta(seconds=1)},
+            {"link_lifetime": timedelta(seconds=90.5)},
+            {"link_lifetime": 1800},
+            {"link_lifetime": float("nan")},
+            {"link_lifetime": 9 * minutes},
+            {"code_lifetime": 31 * minutes},
+            {"code_lifetime": timedelta(0)},
+            {"code_guesses": 0},
+            {"code_guesses": 6},
+            {"code_guesses": True},
+            {"outstanding": 0},
+            {"outstanding": 1.5},
+            {"account_quotas": ()},
+            {"account_quotas": [(3, 15 * minutes)]},
+            {"account_quotas": (3, 15 * minutes)},
+            {"account_quotas": ((3,),)},
+            {"account_quotas": ((0, hours),)},
+            {"account_quotas": ((21, 24 * hours),)},
+            {"account_quotas": ((1, hours),)},
+            {"account_quotas": ((3, 8 * 24 * hours),)},
+            {"client_limit": 60},
+            {"client_limit": (60, 900)},
+            {"identifier_limit": (0, hours)},
+            {"retention": 23 * hours},
+            {"mail_attempts": 0},
+            {"mail_retry_delay": timedelta(0)},
+            {"hash_workers": 0},
+            {"max_password_length": 63},
+            {"max_identifier_length": 0},
+            {"purge_batch": 0},
+        ],
+        ids=repr,
+    )
+    def test_what_cannot_be_safe_is_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError):
+            ResetPolicy(**changes)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"link_lifetime": 24 * hours},
+            {"link_lifetime": 10 * minutes},
+            {"code_guesses": 4, "account_quotas": ((1, hours),)},
+            {"code_guesses": 100, "account_quotas": ((1, 24 * hours),)},
+            {"account_quotas": ((20, 24 * hours),)},
+            {"account_quotas": ((20, 48 * hours),)},
+            {"max_password_length": 64},
+        ],
+        ids=repr,
+    )
+    def test_the_bounds_themselves_are_allowed(self, changes: dict[str, Any]) -> None:
+        ResetPolicy(**changes)
+
+    @given(
+        st.lists(st.tuples(st.integers(1, 100), st.integers(1, 7 * 86400)), min_size=1, max_size=3), st.integers(1, 9)
+    )
+    def test_the_guesses_a_day_are_never_undercounted(self, quotas: list[tuple[int, int]], guesses: int) -> None:
+        """A greedy attacker who asks at every second that the quotas allow gets no more than was computed."""
+        limits = tuple((count, timedelta(seconds=within)) for count, within in quotas)
+        try:
+            policy = ResetPolicy(account_quotas=limits, code_guesses=guesses)
+        except ConfigurationError:
+            return
+        mails: list[int] = []
+        now = 0
+        while now < 86400:
+            waits = [mails[-count] + within - now + 1 for count, within in quotas if len(mails) >= count]
+            if (wait := max([0, *waits])) > 0:
+                now += wait
+                continue
+            mails.append(now)
+        assert len(mails) * guesses <= policy.guesses_a_day <= 100
+
+
+def test_a_record_is_what_the_design_names() -> None:
+    assert [each.name for each in dataclasses.fields(TokenRecord)] == [
+        "selector",
+        "account_id",
+        "kind",
+        "link_hash",
+        "code_hash",
+        "stamp_digest",
+        "created_at",
+        "expires_at",
+        "code_expires_at",
+        "keep_until",
+        "guesses",
+        "state",
+        "claim_id",
+    ]
