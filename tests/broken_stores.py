@@ -85,7 +85,9 @@ class ClaimIgnoresExpiry(MemoryTokenStore):
 class ClaimIsNotIdempotent(MemoryTokenStore):
     def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         record = self._records.get(selector)
-        return record is not None and record.claim_id != claim_id and super().claim(selector, claim_id=claim_id, now=now)
+        return (
+            record is not None and record.claim_id != claim_id and super().claim(selector, claim_id=claim_id, now=now)
+        )
 
 
 @breaks("a_claim_on_what_is_not_outstanding_is_false_and_changes_nothing", "the_winner_is_answered_true_again")

@@ -596,7 +596,9 @@ def an_add_against_a_claim_ends_in_one_of_the_two_orders(store: TokenStore) -> N
         taken, added = together(claiming(store, old, 1), lambda fresh=fresh: store.add(fresh, quotas=(), keep=1))
         assert added
         found = (state(store, old), state(store, new))
-        assert found in {("used", "outstanding"), ("superseded", "outstanding")} | ({("used", "revoked")} if taken else set())
+        assert found in {("used", "outstanding"), ("superseded", "outstanding")} | (
+            {("used", "revoked")} if taken else set()
+        )
         assert taken == (found[0] == "used")
 
 
@@ -605,7 +607,5 @@ def a_revoke_against_a_claim_ends_in_one_of_the_two_orders(store: TokenStore) ->
     """Used, or revoked, and in both cases the other is told so."""
     for turn in range(10):
         put(store, record(f"s{turn}", f"a{turn}"))
-        taken, count = together(
-            claiming(store, f"s{turn}", 1), lambda turn=turn: store.revoke(f"a{turn}", now=NOW)
-        )
+        taken, count = together(claiming(store, f"s{turn}", 1), lambda turn=turn: store.revoke(f"a{turn}", now=NOW))
         assert (state(store, f"s{turn}"), taken, count) in {("used", True, 0), ("revoked", False, 1)}

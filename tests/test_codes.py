@@ -194,7 +194,9 @@ class TestForms:
         assert len(set(CODE_ALPHABET)) == len(CODE_ALPHABET)
 
     @given(st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32), st.data())
-    def test_a_code_is_understood_however_it_is_typed(self, selector: bytes, entropy: bytes, data: st.DataObject) -> None:
+    def test_a_code_is_understood_however_it_is_typed(
+        self, selector: bytes, entropy: bytes, data: st.DataObject
+    ) -> None:
         handle, code = make_selector(selector), make_code(entropy)
         misread = {"D": "0O", "L": "1I|", "Z": "2", "S": "5$", "G": "6", "B": "8", "V": "U"}
         typed = ""

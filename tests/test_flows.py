@@ -346,7 +346,10 @@ class TestFailures:
 
     def test_a_broken_dispatcher_fails_the_request_alike_for_everyone(self, kit: Harness) -> None:
         for who in (ADDRESS, "nobody"):
-            with kit.failing("dispatcher.dispatch before", OSError("broker away")), pytest.raises(OSError, match="away"):
+            with (
+                kit.failing("dispatcher.dispatch before", OSError("broker away")),
+                pytest.raises(OSError, match="away"),
+            ):
                 kit.request(who)
         assert [type(event).__name__ for event in kit.events] == ["JobLost", "JobLost"]
 

@@ -219,7 +219,9 @@ def _answer(process: "subprocess.Popen[str]") -> str:
 
 def test_eight_processes_make_one_new_file_at_once(tmp_path: Path) -> None:
     """None of them finds it locked or half made."""
-    script = "import sys; sys.stdin.readline(); from resetkit.stores import SQLiteTokenStore as S; S(sys.argv[1]).close()"
+    script = (
+        "import sys; sys.stdin.readline(); from resetkit.stores import SQLiteTokenStore as S; S(sys.argv[1]).close()"
+    )
     for turn in range(3):
         processes = [
             subprocess.Popen(

@@ -10,6 +10,7 @@ from resetkit.errors import ConfigurationError, InvalidRequestError
 T = TypeVar("T")
 
 MAX_ID_LENGTH: Final = 255
+MAX_DURATION: Final = timedelta(days=3660)  # ten years: nothing of ours lasts longer, and dates cannot overflow
 
 # What breaks a line, a header or an encoder: controls, lone surrogates, line and paragraph separators.
 _BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -68,7 +69,7 @@ def check_address(name: str, value: object) -> str:
     """`value`, if it is one plain mail address that no mail software can read as two or as another."""
     text = check_text(name, value)
     local, _, domain = text.partition("@")
-    plain = is_single_line(text) and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
+    plain = text.isprintable() and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
     if not (local and domain and "@" not in domain and plain and len(text) <= MAX_ID_LENGTH):
         raise ConfigurationError(f"{name} must be one plain address such as user@example.org")
     return text
@@ -91,12 +92,12 @@ def check_whole(name: str, value: object, *, least: int, most: int | None = None
     return number
 
 
-def check_duration(name: str, value: object, *, most: timedelta | None = None, whole: bool = True) -> timedelta:
+def check_duration(name: str, value: object, *, most: timedelta = MAX_DURATION, whole: bool = True) -> timedelta:
     """`value`, if it is a positive duration, at most `most`, and where `whole` asks for it of whole seconds."""
     duration = check_type(name, value, timedelta)
     if duration <= timedelta(0) or (whole and duration.microseconds):
         raise ConfigurationError(f"{name} must be positive{' and in whole seconds' * whole}, not {duration}")
-    if most is not None and duration > most:
+    if duration > most:
         raise ConfigurationError(f"{name} must be at most {most}, not {duration}")
     return duration
 

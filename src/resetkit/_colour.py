@@ -1,12 +1,14 @@
 """Whether an adapter is of its manager's colour: seen at construction, not at night."""
 
 import inspect
+import re
 from typing import Final, Literal
 
 from resetkit.errors import ConfigurationError
 
 Colour = Literal["sync", "async"]
 
+_AWAITABLES: Final = re.compile(r"\b(Awaitable|Coroutine|Future|Task)\b")
 _METHODS: Final = {
     "accounts": ("find", "get", "set_password", "end_sessions"),
     "store": ("add", "get", "attempt", "claim", "release", "revoke", "purge"),
@@ -53,4 +55,4 @@ def _is_async(function: object) -> bool:
     ):
         return True
     returned = str(getattr(plain, "__annotations__", {}).get("return", ""))
-    return any(word in returned for word in ("Awaitable", "Coroutine", "Future", "Task"))
+    return _AWAITABLES.search(returned) is not None

@@ -5,23 +5,8 @@ from typing import Final, NoReturn, Self
 HIDDEN: Final = "<hidden>"
 
 
-class Secret(str):
-    """Text that is itself in every use, but shows ``<hidden>`` in ``repr``, so also in tracebacks with locals.
-
-    A deep copy is hidden too, because that is how ``dataclasses.asdict`` reads a field.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return HIDDEN
-
-    def __deepcopy__(self, memo: object) -> str:
-        return HIDDEN
-
-
 class Confidential:
-    """A frozen value that holds secrets: it refuses pickling, and its copies are itself."""
+    """What holds secrets: it refuses pickling, and its copies are itself."""
 
     __slots__ = ()
 
@@ -32,8 +17,7 @@ class Confidential:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        message = f"{type(self).__name__} holds secrets and cannot be pickled; pass on the single fields that you need"
-        raise TypeError(message)
+        raise TypeError(f"{type(self).__name__} is secret and cannot be pickled; take str() of just what you need")
 
     def _hide(self, *names: str) -> None:
         """Make each named field of a frozen dataclass a `Secret`, or a tuple of them; leave None."""
@@ -43,3 +27,18 @@ class Confidential:
                 object.__setattr__(self, name, Secret(value))
             elif value is not None:
                 object.__setattr__(self, name, tuple(map(Secret, value)))
+
+
+class Secret(str, Confidential):
+    """Text that is itself in every use, but shows ``<hidden>`` in ``repr``, so also in tracebacks with locals.
+
+    It refuses a deep copy, because that is how ``dataclasses.asdict`` reads a field. ``str()`` gives plain text.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a secret is not copied, nor read by asdict; take str() of just what you need")

@@ -6,12 +6,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from resetkit._checks import check_address, check_ascii, check_id, check_text, check_type, check_whole
-from resetkit._confidential import Secret
+from resetkit._confidential import Confidential
 
 VERSION: Final = 1
 
@@ -25,12 +25,12 @@ class UnusableJobError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResetJob:
+class ResetJob(Confidential):
     """Mail whoever this identifier belongs to, under this selector."""
 
     realm: str
     selector: str
-    identifier: str = field(repr=False)
+    identifier: str
     code: bool
     context: Mapping[str, str]
     created_at: datetime
@@ -40,15 +40,16 @@ class ResetJob:
         check_ascii("selector", self.selector)
         check_text("identifier", self.identifier)
         check_whole("attempt", self.attempt, least=1)
+        self._hide("identifier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeJob:
+class NoticeJob(Confidential):
     """Tell this address that the account's password was changed."""
 
     realm: str
     account_id: str
-    to: str = field(repr=False)
+    to: str
     context: Mapping[str, str]
     changed_at: datetime
     attempt: int = 1
@@ -57,33 +58,31 @@ class NoticeJob:
         check_id("account_id", self.account_id)
         check_address("to", self.to)
         check_whole("attempt", self.attempt, least=1)
+        self._hide("to")
 
 
 Job = ResetJob | NoticeJob
 
 
-def encode_job(job: Job) -> Secret:
+def encode_job(job: Job) -> str:
     """The job's text. It names an identifier or address, so it is not for logs."""
     content: dict[str, Any] = {"v": VERSION, "type": "reset" if isinstance(job, ResetJob) else "notice"}
     for each in fields(job):
         value = getattr(job, each.name)
         content[each.name] = int(value.timestamp()) if isinstance(value, datetime) else value
-    return Secret(json.dumps(content))
+    return json.dumps(content)
 
 
 def decode_job(text: str) -> Job:
     """The job that `encode_job` wrote. Raises UnusableJobError for anything else."""
     try:
         content: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        version: Any = content["v"]
+    except (ValueError, RecursionError, TypeError, KeyError):
         raise UnusableJobError("malformed") from None
-    match content:
-        case {"v": 1}:
-            return _build(content)
-        case {"v": _}:
-            raise UnusableJobError("version")
-        case _:
-            raise UnusableJobError("malformed")
+    if type(version) is not int or version != VERSION:
+        raise UnusableJobError("version")
+    return _build(content)
 
 
 def next_attempt(job: Job) -> Job:

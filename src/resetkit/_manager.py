@@ -3,7 +3,8 @@
 request_reset, in the visitor's request: the same work for everyone
    1  check the identifier's form, before any normalisation, so that no size or character costs much
    2  throttle by client, then by identifier, before any look-up: a limit that only accounts reach would tell of them
-   3  draw the selector, hand the job over, answer: nothing that depends on the account has begun
+   3  draw the selector, hand the job over, answer: nothing that depends on the account has begun, nor will it until
+      the answer has had time to leave
 
 a reset job, after the answer
    4  drop it if its link would be dead already
@@ -32,11 +33,11 @@ its own and steps the coroutines.
 import asyncio
 import hmac
 import inspect
+import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,7 @@ from resetkit._fork import start_afresh_in_child
 from resetkit._jobs import Job, NoticeJob, ResetJob, UnusableJobError, decode_job, encode_job, next_attempt
 from resetkit._keys import client_form, identifier_form, throttle_key
 from resetkit._link import check_link, fill_link
+from resetkit._threads import Threads, see
 from resetkit._tokens import (
     SECRET_BYTES,
     SELECTOR_BYTES,
@@ -151,7 +153,6 @@ class Engine:
         realm: str,
         runtime: Runtime,
     ) -> None:
-        check_type("policy", policy, ResetPolicy)
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event must be a plain function: it is called in whichever thread")
         self._accounts = accounts
@@ -190,7 +191,7 @@ class Engine:
             realm=self._realm, selector=selector, identifier=identifier, code=code, context=context, created_at=now
         )
         try:
-            await self._dispatcher.dispatch(encode_job(job), self._run_dispatched)
+            await self._dispatcher.dispatch(encode_job(job), self._run_dispatched, delay=self._head_start())
         except ThrottledError as full:
             self._emit_throttled("request", "capacity", full.retry_after, context)
             raise
@@ -199,6 +200,10 @@ class Engine:
             raise
         self._emit(events.ResetRequested(selector=selector, code=code, context=context))
         return ResetReceipt(handle=selector if code else None)
+
+    def _head_start(self) -> timedelta:
+        """Random, so that who asks twice cannot aim the second request at the first one's job."""
+        return self._policy.head_start * (0.5 + secrets.randbelow(1000) / 2000)
 
     def _is_identifier(self, text: str) -> bool:
         return len(text) <= self._policy.max_identifier_length and is_single_line(text) and not text.isspace()
@@ -232,7 +237,8 @@ class Engine:
 
     async def run_job(self, job: str) -> None:
         """As `ResetManager.run_job`."""
-        parsed = self._parse_job(require_text("job", job))
+        job = require_secret("job", job)
+        parsed = self._parse_job(job)
         if parsed is not None:
             try:
                 await self._perform(parsed)
@@ -299,7 +305,7 @@ class Engine:
         )
         quotas = [Quota(count, now - within) for count, within in self._policy.account_quotas]
         try:
-            added = await self._store.add(draft.record, quotas=quotas, keep=self._policy.outstanding)
+            added = _decided(await self._store.add(draft.record, quotas=quotas, keep=self._policy.outstanding))
         except DuplicateSelectorError:
             self._emit(events.RequestDropped(reason="repeated", selector=job.selector, account_id=account.id))
             return
@@ -313,7 +319,7 @@ class Engine:
     async def _find(self, identifier: str) -> Account | None:
         if not identifier:
             return None
-        return _account(await self._accounts.find(Secret(identifier)))
+        return _account(await self._accounts.find(str(identifier)))
 
     async def _drop(
         self,
@@ -414,12 +420,11 @@ class Engine:
         if token is None:
             self._emit(events.TokenRefused(reason="malformed"))
             raise InvalidTokenError
-        now = self._now()
         if client is not None:
             key = throttle_key("redeem-client", self._realm, client_form(client))
-            await self._count("redeem", "client", key, self._policy.client_limit, now, context)
+            await self._count("redeem", "client", key, self._policy.client_limit, self._now(), context)
         guessing = token.part == "code"
-        allowed = not guessing or await self._store.attempt(token.selector, limit=self._policy.code_guesses)
+        allowed = not guessing or _decided(await self._store.attempt(token.selector, limit=self._policy.code_guesses))
         record = await self._store.get(token.selector)
         stored = stored_part(record, token.part) if record else None
         if record is None or stored is None or not allowed:
@@ -436,9 +441,9 @@ class Engine:
             stamp_digest=record.stamp_digest,
             expires_at=expires_at,
         )
-        if not await self._runtime.compute(lambda: self._hasher.verify(stored_hash, material)):
+        if not _decided(await self._runtime.compute(lambda: self._hasher.verify(stored_hash, material))):
             raise self._refused_unknown(token, record, exhausted=False)
-        if reason := _ended(record, expires_at, now):
+        if reason := _ended(record, expires_at, self._now()):
             raise self._refused(record, reason)
         return record, expires_at, token
 
@@ -472,7 +477,7 @@ class Engine:
         context = _clean(context)
         self._refuse_password(new_password)
         record, expires_at, parsed = await self._match(token, client, context)
-        await self._runtime.protect(self._redeem(record, parsed.part, new_password, context))
+        await self._runtime.protect(self._redeem(record, expires_at, parsed.part, new_password, context))
         return ResetTicket(account_id=record.account_id, expires_at=expires_at)
 
     def _refuse_password(self, password: str) -> None:
@@ -489,17 +494,24 @@ class Engine:
         self._emit(events.PasswordRejected())
         raise PasswordRejectedError(message)
 
-    async def _redeem(self, record: TokenRecord, part: Part, new_password: str, context: Mapping[str, str]) -> None:
+    async def _redeem(
+        self,
+        record: TokenRecord,
+        expires_at: datetime,
+        part: Part,
+        new_password: str,
+        context: Mapping[str, str],
+    ) -> None:
         claim_id = secrets.token_hex(SELECTOR_BYTES)
         now = self._now()
         try:
-            won = await self._store.claim(record.selector, claim_id=claim_id, now=now)
+            won = _decided(await self._store.claim(record.selector, claim_id=claim_id, now=now))
             account = _account(await self._accounts.get(record.account_id)) if won else None
         except BaseException:
             await self._release(record, part, claim_id)  # nothing was written
             raise
         if not won:
-            await self._refuse_lost(record, now)
+            raise await self._lost(record, expires_at, now)
         self._refuse_stale(record, account)
         failure = await self._write_password(record, part, claim_id, new_password)
         unended = await self._end_sessions(record.account_id)
@@ -512,18 +524,18 @@ class Engine:
         if raised := failure or unended:
             raise raised
 
-    async def _refuse_lost(self, record: TokenRecord, now: datetime) -> None:
-        """Say what ended the record between the look and the claim."""
+    async def _lost(self, record: TokenRecord, expires_at: datetime, now: datetime) -> InvalidTokenError:
+        """What ended the record between the look and the claim."""
         current = await self._store.get(record.selector)
-        reason = _ended(current, current.expires_at, now) if current else None
-        raise self._refused(record, reason or "used")
+        reason = _ended(current, expires_at, now) if current else None
+        return self._refused(record, reason or "used")
 
     async def _write_password(
         self, record: TokenRecord, part: Part, claim_id: str, new_password: str
     ) -> BaseException | None:
         """Step 14. Raises PasswordRejectedError; any other failure leaves the outcome unknown and is returned."""
         try:
-            await self._accounts.set_password(record.account_id, new_password)
+            await self._accounts.set_password(record.account_id, str(new_password))
         except PasswordRejectedError:
             await self._release(record, part, claim_id)
             self._emit(events.PasswordRejected(selector=record.selector, account_id=record.account_id))
@@ -562,7 +574,7 @@ class Engine:
         selector = make_selector(secrets.token_bytes(SELECTOR_BYTES))
         stamp = stamp_digest(self._realm, selector, account)
         draft = await self._mint("operator", account.id, stamp, selector, self._now(), lifetime=lifetime)
-        if not await self._store.add(draft.record, quotas=(), keep=1):
+        if not _decided(await self._store.add(draft.record, quotas=(), keep=1)):
             raise RuntimeError("the store refused a record without a quota: it does not keep the TokenStore contract")
         self._emit(events.TokenIssued(selector=selector, account_id=account.id))
         link = fill_link(self._link, draft.token)
@@ -586,10 +598,12 @@ class Engine:
     async def close(self, timeout: float = 30.0) -> None:
         """As `ResetManager.close`."""
         deadline = time.monotonic() + timeout
-        await self._runtime.close(timeout)
-        self._closed = True
-        for text in await self._dispatcher.close(max(0.0, deadline - time.monotonic())) or ():
-            self._emit_lost(decode_job(text))
+        try:
+            await self._runtime.close(timeout)
+        finally:
+            self._closed = True
+            for text in await self._dispatcher.close(max(0.0, deadline - time.monotonic())) or ():
+                self._emit_lost(decode_job(text))
 
     # Small things.
 
@@ -602,8 +616,8 @@ class Engine:
     def _emit(self, event: Event) -> None:
         try:
             self._on_event(event)
-        except Exception:
-            _logger.exception("on_event failed")
+        except Exception as error:  # noqa: BLE001  # an observer must not change what it observes
+            _logger.error("on_event failed with %s", type(error).__name__)  # noqa: TRY400  # its context may name people
 
     def _emit_throttled(
         self,
@@ -661,11 +675,13 @@ def _clean(context: Mapping[str, str]) -> dict[str, str]:
     """The visitor's context, cut to 10 entries of 200 printable characters."""
     if not _is_mapping(context):
         raise InvalidRequestError(f"context must be a mapping, not {type(context).__name__}")
-    entries = [
-        (_printable("a name in context", name), _printable("a value in context", text))
-        for name, text in context.items()
-    ]
-    return dict(entries[:_MAX_CONTEXT_ENTRIES])
+    entries = itertools.islice(context.items(), _MAX_CONTEXT_ENTRIES)
+    return {_printable("a name in context", name): _printable("a value in context", text) for name, text in entries}
+
+
+def _decided(answer: object) -> bool:
+    """An adapter's yes or no. Anything else, a forgotten coroutine above all, must not count as a yes."""
+    return check_type("what an adapter decides", answer, bool)
 
 
 def _is_mapping(value: object) -> bool:
@@ -706,27 +722,37 @@ class LoopRuntime:
     """Runs hashes in a few threads of its own, and protected work in tasks that `close` waits for."""
 
     def __init__(self, hash_workers: int) -> None:
-        self._hash_workers = hash_workers
-        self._protected: set[asyncio.Task[Any]] = set()
+        self._threads = Threads(hash_workers, "resetkit-hash")
         self._start_afresh()
         start_afresh_in_child(self)
 
     def _start_afresh(self) -> None:
-        self._threads = ThreadPoolExecutor(self._hash_workers, thread_name_prefix="resetkit-hash")
+        self._protected: set[asyncio.Task[Any]] = set()
 
     async def compute(self, work: Callable[[], T], /) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.run(work)
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         task = asyncio.get_running_loop().create_task(work)
         self._protected.add(task)
         task.add_done_callback(self._protected.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits
-        return await asyncio.shield(task)
+        task.add_done_callback(see)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_failure)
+            raise
 
     async def close(self, timeout: float, /) -> None:
         if self._protected:
             await asyncio.wait(set(self._protected), timeout=timeout)
+        self._threads.close()
+
+
+def _log_failure(done: asyncio.Task[Any]) -> None:
+    """Say what became of a reset whose caller went away. Only the type: the text is the adapter's."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        _logger.error("a reset whose caller was cancelled ended with %s", type(error).__name__)
 
 
 class AsyncResetManager(Engine):
@@ -751,7 +777,7 @@ class AsyncResetManager(Engine):
         on_event: Callable[[Event], None] = log_event,
         realm: str = "",
     ) -> None:
-        policy = policy or ResetPolicy()
+        policy = check_type("policy", policy or ResetPolicy(), ResetPolicy)
         throttle = throttle or AsyncMemoryThrottle()
         dispatcher = dispatcher or AsyncTaskDispatcher()
         check_ports("async", accounts, store, mailer, throttle, dispatcher, hasher)

@@ -5,12 +5,12 @@ inside a running one too. This is the only clever file.
 """
 
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from resetkit._checks import require_secret
+from resetkit._checks import check_type, require_secret
 from resetkit._colour import check_ports
 from resetkit._fork import start_afresh_in_child
 from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now
@@ -31,7 +31,10 @@ def lift(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The sync function as one to be awaited, which never waits."""
 
     async def lifted(*args: P.args, **kwargs: P.kwargs) -> T:
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            del args, kwargs  # so that no traceback with locals shows what was passed
         if isinstance(result, Awaitable):
             raise ConfigurationError("an adapter answered with an awaitable: ResetManager takes sync adapters only")
         return result
@@ -81,15 +84,13 @@ class _LiftedThrottle:
 
 class _LiftedDispatcher:
     def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+        self._dispatch = lift(dispatcher.dispatch)
+        self.close = lift(dispatcher.close)
 
     async def dispatch(
         self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
     ) -> None:
-        self._dispatcher.dispatch(job, lambda text: step(run(text)), delay=delay)
-
-    async def close(self, timeout: float, /) -> Sequence[str] | None:
-        return self._dispatcher.close(timeout)
+        await self._dispatch(job, lambda text: step(run(text)), delay=delay)
 
 
 class _ThreadRuntime:
@@ -153,7 +154,7 @@ class ResetManager:
         on_event: Callable[[Event], None] = log_event,
         realm: str = "",
     ) -> None:
-        policy = policy or ResetPolicy()
+        policy = check_type("policy", policy or ResetPolicy(), ResetPolicy)
         throttle = throttle or MemoryThrottle()
         dispatcher = dispatcher or ThreadDispatcher()
         check_ports("sync", accounts, store, mailer, throttle, dispatcher, hasher)
@@ -236,6 +237,7 @@ class ResetManager:
         Raises what the directory, the store or the mailer raised, so that the queue tries again. A text that is no
         job, or another realm's, is refused with an event and without an error.
         """
+        job = require_secret("job", job)
         step(self._engine.run_job(job))
 
     def close(self, timeout: float = 30.0) -> None:

@@ -38,6 +38,7 @@ class _Entry(Generic[RunT]):
     order: int
     job: str = field(compare=False, repr=False)
     run: RunT = field(compare=False, repr=False)
+    reported: bool = field(default=False, compare=False)
 
 
 class ThreadDispatcher:
@@ -66,6 +67,7 @@ class ThreadDispatcher:
         self._changed = threading.Condition()
         self._waiting: list[_Entry[Callable[[str], None]]] = []
         self._running: list[_Entry[Callable[[str], None]]] = []
+        self._unrun: list[_Entry[Callable[[str], None]]] = []  # for close to report
         self._threads: list[threading.Thread] = []
         self._order = itertools.count()
         self._closed = False
@@ -88,28 +90,39 @@ class ThreadDispatcher:
     def close(self, timeout: float, /) -> Sequence[str]:
         """See `Dispatcher.close`. A job still in progress after `timeout` counts as left."""
         deadline = time.monotonic() + timeout
+        self._take_no_more()
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._waiting or self._running), timeout)
-            left = [entry.job for entry in sorted(self._waiting + self._running)]
+            left = [entry for entry in sorted(self._unrun + self._waiting + self._running) if not entry.reported]
+            for entry in left:
+                entry.reported = True
             self._waiting.clear()
+            self._unrun.clear()
             threads, self._threads = self._threads, []
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return left
+        return [entry.job for entry in left]
+
+    def _take_no_more(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _work(self) -> None:
         while (entry := self._take()) is not None:
+            began = False
             try:
                 with self._around():
+                    began = True
                     entry.run(entry.job)
             except BaseException as error:  # noqa: BLE001  # a worker outlives whatever a job does
-                _logger.error("a job ended with %s", type(error).__name__)  # noqa: TRY400  # a text may name people
-            finally:
-                with self._changed:
-                    self._running.remove(entry)
-                    self._changed.notify_all()
+                what = "a job ended with %s" if began else "a job was not run, since around() failed with %s"
+                _logger.error(what, type(error).__name__)  # noqa: TRY400  # a text may name people
+            with self._changed:
+                self._running.remove(entry)
+                if not began and len(self._unrun) < self._capacity:
+                    self._unrun.append(entry)
+                self._changed.notify_all()
 
     def _take(self) -> _Entry[Callable[[str], None]] | None:
         with self._changed:
@@ -130,8 +143,12 @@ _open_dispatchers: Final[weakref.WeakSet[ThreadDispatcher]] = weakref.WeakSet()
 
 @atexit.register
 def _close_at_exit() -> None:
-    for dispatcher in tuple(_open_dispatchers):
-        if left := dispatcher.close(_EXIT_TIMEOUT):
+    deadline = time.monotonic() + _EXIT_TIMEOUT
+    dispatchers = tuple(_open_dispatchers)
+    for dispatcher in dispatchers:
+        dispatcher._take_no_more()  # noqa: SLF001  # this module's own; all drain while each is waited for
+    for dispatcher in dispatchers:
+        if left := dispatcher.close(max(0.0, deadline - time.monotonic())):
             _logger.warning("%d jobs were not run before the process ended", len(left))
 
 
@@ -139,13 +156,16 @@ class AsyncTaskDispatcher:
     """Runs jobs in tasks of the running loop; the default of the async manager.
 
     At most `capacity` jobs wait or run, then `dispatch` raises ThrottledError; at most `concurrency` run at once.
-    Keeps a reference to each task. Close the manager before the loop ends: `asyncio.run` cancels what is left.
+    Keeps a reference to each task. Close the manager before the loop ends: `asyncio.run` cancels what is left, which is
+    logged at once and reported by the next `close`. It is not for a loop made for one request; there, use a queue.
     """
 
     def __init__(self, *, capacity: int = 1000, concurrency: int = 10) -> None:
         self._capacity = check_whole("capacity", capacity, least=1)
         self._concurrency = check_whole("concurrency", concurrency, least=1)
         self._jobs: dict[asyncio.Task[None], str] = {}
+        self._begun: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+        self._unrun: list[str] = []  # for close to report
         self._pauses: set[asyncio.Future[None]] = set()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
@@ -169,19 +189,23 @@ class AsyncTaskDispatcher:
         self._closed = True
         for pause in self._pauses:
             _wake(pause)
-        if not self._jobs:
-            return []
-        jobs = dict(self._jobs)
-        _, pending = await asyncio.wait(jobs, timeout=timeout)
-        for task in pending:
+        loop = asyncio.get_running_loop()
+        jobs = {task: job for task, job in self._jobs.items() if task.get_loop() is loop}
+        if jobs:
+            await asyncio.wait(jobs, timeout=timeout)
+        left = [task for task in jobs if not task.done()]
+        for task in left:
             task.cancel()
-        return [job for task, job in jobs.items() if task in pending]
+        unrun, self._unrun = self._unrun, []
+        return unrun + [jobs[task] for task in left]
 
     async def _work(self, job: str, run: Callable[[str], Awaitable[None]], delay: float) -> None:
-        if delay > 0:
+        if delay > 0 and not self._closed:
             await self._pause(delay)
         loop = asyncio.get_running_loop()
         async with self._places.setdefault(loop, asyncio.Semaphore(self._concurrency)):
+            if task := asyncio.current_task(loop):
+                self._begun.add(task)
             await run(job)
 
     async def _pause(self, delay: float) -> None:
@@ -196,9 +220,13 @@ class AsyncTaskDispatcher:
             self._pauses.discard(pause)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._jobs[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("a job ended with %s", type(error).__name__)
+        job = self._jobs.pop(task)
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                _logger.error("a job ended with %s", type(error).__name__)
+        elif task not in self._begun and not self._closed and len(self._unrun) < self._capacity:
+            self._unrun.append(job)
+            _logger.error("a job was cancelled before it ran: close the manager before its event loop ends")
 
 
 def _wake(pause: asyncio.Future[None]) -> None:

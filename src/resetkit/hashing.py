@@ -7,7 +7,8 @@ A stored hash is ASCII text that says by itself how to verify it, and names its 
     hmac-sha256$KEY-ID$argon2id$v=19$...                Argon2id over HMAC-SHA-256 of the secret
 
 Both hashers verify all three as far as they have the key, each at the cost of one hash, so a site changes from
-one to the other without ending outstanding tokens.
+one to the other without ending outstanding tokens. But a hash without a key is one that anybody can make, who can
+write the store: a hasher with keys takes it only if told to, for the days of such a change.
 """
 
 import hashlib
@@ -39,14 +40,17 @@ _MAX_STORED_LENGTH: Final = 512
 
 _KEYED: Final = "hmac-sha256"
 _ARGON2: Final = "$argon2id$"
+_MIN_TAG_BYTES: Final = 16
+_MIN_SALT_BYTES: Final = 8
 _SALT_BYTES: Final = 16  # 128 bits; NIST SP 800-63B-4, 3.1.2.2 asks for 32 or more
 
 
 class Argon2TokenHasher:
     """Salted Argon2id, by default at OWASP's cost: 19 MiB, 2 passes, 1 lane; about 30 ms of CPU.
 
-    With `keys`, hashes Argon2id over HMAC-SHA-256 with the newest key, so that who can only write the store can
-    make no token valid; and verifies what `KeyedTokenHasher` made with any of them.
+    With `keys`, hashes Argon2id over HMAC-SHA-256 with the newest key, and verifies what was made with any of them, by
+    `KeyedTokenHasher` too. Then who can only write the store makes no token valid, unless `accept_unkeyed` admits
+    hashes made without a key: for the week after keys were introduced, until the last of those tokens has expired.
 
     `time_cost` passes; `memory_cost` KiB, at least 8 a lane and at most 262,144, times the passes at most 1,048,576;
     `parallelism` lanes, at most 16; `keys` newest first, each of 32 bytes or more. Raises ConfigurationError otherwise.
@@ -59,12 +63,13 @@ class Argon2TokenHasher:
         memory_cost: int = OWASP_MEMORY_KIB,
         parallelism: int = OWASP_PARALLELISM,
         keys: Sequence[bytes] = (),
+        accept_unkeyed: bool = False,
     ) -> None:
         check_whole("parallelism", parallelism, least=1, most=MAX_PARALLELISM)
         check_whole("memory_cost", memory_cost, least=_MIN_MEMORY_KIB_A_LANE * parallelism, most=MAX_MEMORY_KIB)
         check_whole("time_cost", time_cost, least=1, most=MAX_WORK_KIB // memory_cost)
         self._hasher = PasswordHasher(time_cost, memory_cost, parallelism)
-        self._keys = _KeyRing(keys)
+        self._keys = _KeyRing(keys, accept_unkeyed=accept_unkeyed)
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
@@ -82,11 +87,13 @@ class KeyedTokenHasher:
     """Salted HMAC-SHA-256 with a secret key: microseconds, for sites where 30 ms of CPU a token are too many.
 
     `keys` newest first, each of 32 random bytes or more: the newest signs, all verify. Keep them outside the
-    store; `secrets.token_bytes(32)` makes one. Raises ConfigurationError for none or a short one.
+    store; `secrets.token_bytes(32)` makes one. It verifies what `Argon2TokenHasher` made with any of these keys, and
+    with `accept_unkeyed` what it made without one: for the week after the change from there, since with it a row that
+    somebody wrote into the store can be a valid token. Raises ConfigurationError for no key or a short one.
     """
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = _KeyRing(keys)
+    def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool = False) -> None:
+        self._keys = _KeyRing(keys, accept_unkeyed=accept_unkeyed)
         if self._keys.newest is None:
             raise ConfigurationError("KeyedTokenHasher needs at least one key: secrets.token_bytes(32) makes one")
         self._key_id, self._key = self._keys.newest
@@ -102,11 +109,11 @@ class KeyedTokenHasher:
 
 
 class _KeyRing:
-    """Keys by the id that a stored hash names. Shows none of them."""
+    """Keys by the id that a stored hash names, and whether one without a key is taken. Shows none of them."""
 
-    __slots__ = ("_keys", "newest")
+    __slots__ = ("_keys", "newest", "takes_unkeyed")
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool) -> None:
         if isinstance(keys, bytes | bytearray | str):
             raise ConfigurationError("keys must be a list of keys, newest first, not one key")
         self._keys: dict[str, bytes] = {}
@@ -115,6 +122,7 @@ class _KeyRing:
                 raise ConfigurationError(f"each key must have {MIN_KEY_BYTES} bytes or more: secrets.token_bytes(32)")
             self._keys.setdefault(_mac(key, b"resetkit key id")[:8].hex(), key)
         self.newest: tuple[str, bytes] | None = next(iter(self._keys.items()), None)
+        self.takes_unkeyed = accept_unkeyed or self.newest is None
 
     def find(self, key_id: str) -> bytes | None:
         return self._keys.get(key_id)
@@ -128,7 +136,7 @@ def _verify(stored: str, secret: bytes, keys: _KeyRing) -> bool:
     if len(stored) > _MAX_STORED_LENGTH:
         return False
     if stored.startswith(_ARGON2):
-        return _verify_argon2(stored, secret)
+        return keys.takes_unkeyed and _verify_argon2(stored, secret)
     scheme, _, named = stored.partition("$")
     key_id, _, rest = named.partition("$")
     key = keys.find(key_id)
@@ -152,6 +160,8 @@ def _verify_argon2(stored: str, secret: bytes) -> bool:
     try:
         costs = extract_parameters(stored)
         work = costs.time_cost * costs.memory_cost
+        if costs.hash_len < _MIN_TAG_BYTES or costs.salt_len < _MIN_SALT_BYTES:
+            return False
         if costs.memory_cost > MAX_MEMORY_KIB or work > MAX_WORK_KIB or costs.parallelism > MAX_PARALLELISM:
             return False
         return PasswordHasher().verify(stored, secret)

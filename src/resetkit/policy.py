@@ -38,7 +38,10 @@ class ResetPolicy:
       delay the owner, for as long as the window lasts.
     - ``retention``: how long a record is kept after expiry, to tell why a link is dead and to count quotas; at least
       the longest quota's window.
-    - ``mail_attempts``: tries for a failing mail in all; ``mail_retry_delay`` before the second, doubled each time.
+    - ``head_start``: how long the answer has to leave before its job begins. A job waits a random time between half of
+      it and the whole: begun at once, its work would slow the answer down for known accounts only.
+    - ``mail_attempts``: tries for a failing mail in all, at most 10; ``mail_retry_delay`` before the second, doubled
+      each time.
     - ``hash_workers``: hashes at once; with Argon2 each takes its memory cost (19 MiB by default).
     - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
       3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
@@ -53,6 +56,7 @@ class ResetPolicy:
     client_limit: Limit = (60, timedelta(minutes=15))
     identifier_limit: Limit = (5, timedelta(minutes=15))
     retention: timedelta = timedelta(days=7)
+    head_start: timedelta = timedelta(seconds=1)
     mail_attempts: int = 4
     mail_retry_delay: timedelta = timedelta(seconds=15)
     hash_workers: int = 4
@@ -64,8 +68,10 @@ class ResetPolicy:
         check_duration("link_lifetime", self.link_lifetime, most=MAX_LINK_LIFETIME)
         check_duration("code_lifetime", self.code_lifetime, most=self.link_lifetime)
         check_duration("retention", self.retention)
-        check_duration("mail_retry_delay", self.mail_retry_delay)
-        for name in ("code_guesses", "outstanding", "mail_attempts", "hash_workers", "purge_batch"):
+        check_duration("head_start", self.head_start, whole=False)
+        check_duration("mail_retry_delay", self.mail_retry_delay, most=timedelta(hours=1))
+        check_whole("mail_attempts", self.mail_attempts, least=1, most=10)
+        for name in ("code_guesses", "outstanding", "hash_workers", "purge_batch"):
             check_whole(name, getattr(self, name), least=1)
         check_whole("max_password_length", self.max_password_length, least=64)
         check_whole("max_identifier_length", self.max_identifier_length, least=1)

@@ -68,22 +68,26 @@ class _Table:
 
     def hit(self, key: str, now: int) -> int:
         ends, calls = self._own.get(key, (now, 0))
-        if ends <= now:
+        if not self._lasts(ends, now):
             self._own.pop(key, None)
             self._forget_ended(now)
             if len(self._own) >= self._capacity:
                 return self._hit_shared(key, now)
-            ends, calls = now + self._length, self._shared.count(key, now) if self._shared else 0
+            calls = self._shared.count(key, now) if self._shared else 0
+            ends = self._shared.ends if self._shared and calls else now + self._length
         if calls >= self._limit:
-            self._own[key] = ends, calls
             return min(ends - now, self._length)
         self._own[key] = ends, calls + 1
         return 0
 
+    def _lasts(self, ends: int, now: int) -> bool:
+        """Whether a window goes on. One that ends too far ahead was begun by a clock that has since gone back."""
+        return 0 < ends - now <= 2 * self._length
+
     def _forget_ended(self, now: int) -> None:
         while self._own:
             oldest = next(iter(self._own))
-            if self._own[oldest][0] > now:
+            if self._lasts(self._own[oldest][0], now):
                 return
             del self._own[oldest]
 
@@ -102,20 +106,23 @@ class _SharedCounts:
     def __init__(self, length: int) -> None:
         self._length = length
         self._seed = secrets.token_bytes(16)
-        self._ends = 0
+        self.ends = 0
         self._counts = array("L")
 
+    def _lasts(self, now: int) -> bool:
+        return 0 < self.ends - now <= 2 * self._length
+
     def count(self, key: str, now: int) -> int:
-        return min(self._counts[cell] for cell in self._cells(key)) if now < self._ends else 0
+        return min(self._counts[cell] for cell in self._cells(key)) if self._lasts(now) else 0
 
     def hit(self, key: str, limit: int, now: int) -> int:
-        if now >= self._ends:
-            self._ends = now + self._length
+        if not self._lasts(now):
+            self.ends = now + self._length
             self._counts = array("L", bytes(array("L").itemsize * _ROWS * _WIDTH))
         cells = self._cells(key)
         count = min(self._counts[cell] for cell in cells)
         if count >= limit:
-            return self._ends - now
+            return min(self.ends - now, self._length)
         for cell in cells:
             if self._counts[cell] == count:
                 self._counts[cell] += 1

@@ -1,7 +1,7 @@
 """What passes between application, manager and adapters: frozen values, checked at construction.
 
-Fields that hold a secret or an address show ``<hidden>`` in ``repr``, ``str`` and ``dataclasses.asdict``, and such
-a value refuses pickling. Reading the attribute gives the plain text.
+Fields that hold a secret or an address show ``<hidden>`` in ``repr`` and ``str``, and such a value refuses pickling
+and ``dataclasses.asdict``. The attribute itself is a ``str`` with the plain text.
 """
 
 from dataclasses import dataclass

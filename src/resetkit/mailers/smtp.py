@@ -1,6 +1,5 @@
 """Mails over SMTP, encrypted, to a server whose certificate is verified."""
 
-import asyncio
 import ipaddress
 import smtplib
 import ssl
@@ -12,10 +11,12 @@ from datetime import timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime, make_msgid
+from functools import partial
 from typing import Final, Literal, get_args
 
 from resetkit._checks import check_address, check_duration, check_text, check_whole, is_single_line
 from resetkit._fork import start_afresh_in_child
+from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError
 from resetkit.mailers.message import Compose, default_message
 from resetkit.mails import Mail
@@ -24,6 +25,7 @@ Security = Literal["starttls", "tls", "plaintext"]
 """How the connection is encrypted: upgraded (RFC 3207), from its first byte (RFC 8314), or not at all."""
 
 _PORTS: Final[dict[Security, int]] = {"starttls": 587, "tls": 465, "plaintext": 25}
+_THREADS: Final = 10  # as many mails at once as the default dispatcher runs
 _OK: Final = 250
 _MAILERS_HEADERS: Final = ("From", "To", "Cc", "Bcc", "Sender", "Reply-To", "Date", "Message-ID")
 
@@ -183,14 +185,16 @@ class AsyncSMTPMailer:
             reuse=reuse,
             compose=compose,
         )
+        self._threads = Threads(_THREADS, "resetkit-smtp")
 
     async def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
-        await asyncio.to_thread(self._mailer.send, mail)
+        await self._threads.run(partial(self._mailer.send, mail))
 
     async def close(self) -> None:
         """As `SMTPMailer.close`."""
-        await asyncio.to_thread(self._mailer.close)
+        await self._threads.run(self._mailer.close)
+        self._threads.close()
 
 
 def _host(host: str) -> str:

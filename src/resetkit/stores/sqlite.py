@@ -5,23 +5,28 @@ used token would come back. Each change is one guarded statement or a transactio
 first statement, so that nothing is read that another is about to change.
 """
 
-import asyncio
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from resetkit._checks import check_duration
 from resetkit._fork import start_afresh_in_child
+from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError, DuplicateSelectorError
 from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
 
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT: Final = timedelta(seconds=10)
+
+_THREADS: Final = 4  # one writes, the others read or wait
+_WAL_PAUSE: Final = 0.01  # seconds; about what one such change takes
 
 _COLUMNS: Final = tuple(each.name for each in fields(TokenRecord))
 _TIMES: Final = frozenset({"created_at", "expires_at", "code_expires_at", "keep_until"})
@@ -161,7 +166,7 @@ class SQLiteTokenStore:
             return connection.execute(_PURGE, (_seconds(before), limit)).rowcount
 
     def _start_afresh(self) -> None:
-        """In a forked child: SQLite's connections must neither be used nor closed there (sqlite.org/howtocorrupt)."""
+        """In a forked child: its parent's connections must neither be used nor closed (sqlite.org/howtocorrupt)."""
         _inherited.extend(self._idle)
         self._idle.clear()
 
@@ -198,9 +203,24 @@ class SQLiteTokenStore:
         connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves data in the drive's cache
         return connection
 
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Once for each file. SQLite answers "locked" at once, not after its busy timeout, while others do the same."""
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_WAL_PAUSE)
+                continue
+            if mode != "wal":
+                raise ConfigurationError(f"{self._path} cannot use write-ahead logging: put it on a local disk")
+            return
+
     def _prepare(self) -> None:
         with self._connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._use_wal(connection)
         with self._transaction() as connection:
             made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'resetkit_schema'").fetchone()
             if not made:
@@ -217,41 +237,43 @@ class AsyncSQLiteTokenStore:
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
         self._store = SQLiteTokenStore(path, busy_timeout=busy_timeout)
+        self._threads = Threads(_THREADS, "resetkit-sqlite")
 
     def close(self) -> None:
         """As `SQLiteTokenStore.close`."""
         self._store.close()
+        self._threads.close()
 
     async def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
         """See `TokenStore.add`."""
-        return await asyncio.to_thread(self._store.add, record, quotas=quotas, keep=keep)
+        return await self._threads.run(partial(self._store.add, record, quotas=quotas, keep=keep))
 
     async def get(self, selector: str, /) -> TokenRecord | None:
         """See `TokenStore.get`."""
-        return await asyncio.to_thread(self._store.get, selector)
+        return await self._threads.run(partial(self._store.get, selector))
 
     async def attempt(self, selector: str, /, *, limit: int) -> bool:
         """See `TokenStore.attempt`."""
-        return await asyncio.to_thread(self._store.attempt, selector, limit=limit)
+        return await self._threads.run(partial(self._store.attempt, selector, limit=limit))
 
     async def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         """See `TokenStore.claim`."""
-        return await asyncio.to_thread(self._store.claim, selector, claim_id=claim_id, now=now)
+        return await self._threads.run(partial(self._store.claim, selector, claim_id=claim_id, now=now))
 
     async def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
         """See `TokenStore.release`."""
-        return await asyncio.to_thread(self._store.release, selector, claim_id=claim_id, guess=guess)
+        return await self._threads.run(partial(self._store.release, selector, claim_id=claim_id, guess=guess))
 
     async def revoke(self, account_id: str, /, *, now: datetime) -> int:
         """See `TokenStore.revoke`."""
-        return await asyncio.to_thread(self._store.revoke, account_id, now=now)
+        return await self._threads.run(partial(self._store.revoke, account_id, now=now))
 
     async def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
-        return await asyncio.to_thread(self._store.purge, before=before, limit=limit)
+        return await self._threads.run(partial(self._store.purge, before=before, limit=limit))
 
 
-_inherited: Final[list[sqlite3.Connection]] = []  # kept for ever: collecting one would close it
+_inherited: Final[list[sqlite3.Connection]] = []  # kept, because collecting one would close it
 
 
 def _close_all(connections: list[sqlite3.Connection]) -> None:

@@ -1,0 +1,50 @@
+"""Threads for work that would hold an event loop up."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from resetkit._fork import start_afresh_in_child
+
+T = TypeVar("T")
+
+
+class Threads:
+    """At most `most` threads of one kind of work, started at need, and afresh in a forked child.
+
+    Of one kind, so that a slow mail server never keeps a visitor's look-up waiting for a thread.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._start_afresh()
+        start_afresh_in_child(self)
+
+    def _start_afresh(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread. A cancelled caller is told so when the work has ended: nothing goes on behind it."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._most, thread_name_prefix=self._name)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future.add_done_callback(see)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def close(self) -> None:
+        """Let the threads end with the work they have. They start again at need."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+
+
+def see(done: asyncio.Future[Any]) -> None:
+    """Take note of a failure, so that asyncio does not log one that nobody waited for."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,183 @@
+"""Hashers: salted, keyed, rotated, capped, and each able to read the other."""
+
+import secrets
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+from argon2.low_level import Type
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import ADDRESS, LINK
+from resetkit import (
+    Argon2TokenHasher,
+    ConfigurationError,
+    InvalidTokenError,
+    KeyedTokenHasher,
+    ResetMail,
+    ResetManager,
+    TokenHasher,
+)
+from resetkit.dispatch import InlineDispatcher
+from resetkit.mailers import MemoryMailer
+from resetkit.stores import MemoryTokenStore
+from resetkit.testing import FakeAccounts
+
+OLD, NEW = b"o" * 32, b"n" * 33
+SECRET = bytes(range(32))
+CHEAP: dict[str, Any] = {"time_cost": 1, "memory_cost": 8}
+
+HASHERS = {
+    "argon2": Argon2TokenHasher(**CHEAP),
+    "argon2 with keys": Argon2TokenHasher(**CHEAP, keys=[NEW, OLD]),
+    "keyed": KeyedTokenHasher([NEW, OLD]),
+}
+
+
+@pytest.mark.parametrize("hasher", HASHERS.values(), ids=HASHERS)
+class TestEach:
+    @given(secret=st.binary(min_size=32, max_size=32), other=st.binary(min_size=32, max_size=32))
+    @settings(max_examples=20)
+    def test_it_verifies_what_it_hashed_and_nothing_else(
+        self, hasher: TokenHasher, secret: bytes, other: bytes
+    ) -> None:
+        stored = hasher.hash(secret)
+        assert hasher.verify(stored, secret)
+        assert hasher.verify(stored, other) == (secret == other)
+
+    def test_it_is_salted(self, hasher: TokenHasher) -> None:
+        assert len({hasher.hash(SECRET) for _ in range(20)}) == 20
+
+    def test_it_is_ascii_of_at_most_512(self, hasher: TokenHasher) -> None:
+        stored = hasher.hash(SECRET)
+        assert stored.isascii()
+        assert stored.isprintable()
+        assert len(stored) <= 512
+
+    @given(text=st.text() | st.text("$0123456789abcdef=,vmtp", max_size=80))
+    def test_any_stored_text_is_false_without_an_error(self, hasher: TokenHasher, text: str) -> None:
+        assert not hasher.verify(text, SECRET)
+
+    def test_every_change_of_a_stored_hash_is_false(self, hasher: TokenHasher) -> None:
+        stored = hasher.hash(SECRET)
+        for at in range(len(stored)):
+            assert not hasher.verify(stored[:at] + "~" + stored[at + 1 :], SECRET)
+            assert not hasher.verify(stored[:at], SECRET)
+
+    def test_it_shows_no_key(self, hasher: TokenHasher) -> None:
+        shown = f"{hasher!r} {vars(hasher)!r}"
+        assert "nnn" not in shown.replace(repr(hasher), "") or "KeyedTokenHasher" in repr(hasher)
+        assert repr(NEW) not in repr(hasher)
+
+
+class TestChangeOver:
+    @pytest.mark.parametrize("before", HASHERS.values(), ids=HASHERS)
+    @pytest.mark.parametrize("after", ["argon2 with keys", "keyed"])
+    def test_with_the_keys_each_verifies_the_other_s(self, before: TokenHasher, after: str) -> None:
+        assert HASHERS[after].verify(before.hash(SECRET), SECRET)
+        assert not HASHERS[after].verify(before.hash(SECRET), SECRET[::-1])
+
+    def test_without_the_key_a_keyed_hash_is_false(self) -> None:
+        for keyed in ("keyed", "argon2 with keys"):
+            stored = HASHERS[keyed].hash(SECRET)
+            assert not HASHERS["argon2"].verify(stored, SECRET)
+            assert not KeyedTokenHasher([OLD]).verify(stored, SECRET)
+
+    def test_the_newest_key_signs_and_all_verify(self) -> None:
+        stored = KeyedTokenHasher([OLD]).hash(SECRET)
+        rotated = KeyedTokenHasher([NEW, OLD])
+        assert rotated.verify(stored, SECRET)
+        assert KeyedTokenHasher([NEW]).verify(rotated.hash(SECRET), SECRET)
+        assert not KeyedTokenHasher([NEW]).verify(stored, SECRET)
+
+    def test_a_site_changes_over_without_ending_outstanding_tokens(self) -> None:
+        accounts, store = FakeAccounts(), MemoryTokenStore()
+        accounts.add("alice", ADDRESS)
+        order: list[TokenHasher] = [HASHERS["argon2"], HASHERS["keyed"], HASHERS["argon2 with keys"]]
+        for before, after in zip(order, order[1:], strict=False):
+            mailer = MemoryMailer()
+            options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
+            ResetManager(accounts, store, mailer, hasher=before, **options).request_reset(ADDRESS, client=None)
+            (mail,) = mailer.outbox
+            assert isinstance(mail, ResetMail)
+            ResetManager(accounts, store, mailer, hasher=after, **options).reset_password(mail.token, "new")
+
+    def test_with_a_key_an_edited_row_makes_no_valid_token(self) -> None:
+        """Who can write the store but has no key cannot make a token of their own choice."""
+        accounts, store = FakeAccounts(), MemoryTokenStore()
+        accounts.add("alice", ADDRESS)
+        options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
+        manager = ResetManager(accounts, store, MemoryMailer(), hasher=KeyedTokenHasher([NEW]), **options)
+        thief = ResetManager(accounts, store, MemoryMailer(), hasher=KeyedTokenHasher([OLD]), **options)
+        token = thief.issue_token("alice").token
+        with pytest.raises(InvalidTokenError) as refused:
+            manager.reset_password(token, "new")
+        assert refused.value.reason == "unknown"
+
+
+class TestConstruction:
+    @pytest.mark.parametrize(
+        "keys",
+        [[], [b""], [b"x" * 31], ["x" * 32], [None], [b"x" * 32, b"short"], b"x" * 32, "x" * 32],
+        ids=repr,
+    )
+    def test_no_key_a_short_one_or_one_instead_of_a_list_is_refused(self, keys: Any) -> None:
+        """CVE-2019-5885, CVE-2023-27524: there is no default key."""
+        with pytest.raises(ConfigurationError, match="key"):
+            KeyedTokenHasher(keys)
+        if keys:
+            with pytest.raises(ConfigurationError, match="key"):
+                Argon2TokenHasher(keys=keys)
+
+    @pytest.mark.parametrize(
+        "costs",
+        [
+            {"time_cost": 0},
+            {"time_cost": 54},
+            {"memory_cost": 7},
+            {"memory_cost": 262_145},
+            {"memory_cost": 15, "parallelism": 2},
+            {"parallelism": 0},
+            {"parallelism": 17},
+            {"time_cost": True},
+            {"memory_cost": "19456"},
+        ],
+        ids=repr,
+    )
+    def test_costs_that_a_verify_would_refuse_are_refused(self, costs: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError):
+            Argon2TokenHasher(**costs)
+
+    @pytest.mark.parametrize("costs", [{"time_cost": 53}, {"memory_cost": 8, "time_cost": 1}, {"parallelism": 16}])
+    def test_the_bounds_themselves_are_allowed(self, costs: dict[str, Any]) -> None:
+        Argon2TokenHasher(**costs)
+
+    def test_the_default_is_owasp_s_argon2id(self) -> None:
+        assert Argon2TokenHasher().hash(SECRET).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+class TestCaps:
+    @pytest.mark.parametrize("costs", ["m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=8,t=131073,p=1", "m=4294967295,t=1,p=1"])
+    def test_a_stored_hash_cannot_ask_for_more_than_a_second_of_work(self, costs: str) -> None:
+        """Who can write the store cannot exhaust the machine."""
+        stored = PasswordHasher(1, 8, 1).hash(SECRET).replace("m=8,t=1,p=1", costs)
+        assert not Argon2TokenHasher().verify(stored, SECRET)
+
+    def test_nor_for_more_lanes(self) -> None:
+        assert not Argon2TokenHasher().verify(PasswordHasher(1, 8 * 17, 17).hash(SECRET), SECRET)
+        assert Argon2TokenHasher().verify(PasswordHasher(1, 8 * 16, 16).hash(SECRET), SECRET)
+
+    def test_an_endless_one_is_false(self) -> None:
+        stored = PasswordHasher(1, 8, 1, hash_len=4096).hash(SECRET)
+        assert not Argon2TokenHasher().verify(stored, SECRET)
+
+    @pytest.mark.parametrize("kind", [Type.I, Type.D])
+    def test_another_kind_of_argon2_is_false(self, kind: Type) -> None:
+        assert not Argon2TokenHasher().verify(PasswordHasher(1, 8, 1, type=kind).hash(SECRET), SECRET)
+
+    def test_a_mac_cut_short_is_false(self) -> None:
+        hasher = KeyedTokenHasher([secrets.token_bytes(32)])
+        stored = hasher.hash(SECRET)
+        assert not hasher.verify(stored[:-2], SECRET)
+        assert not hasher.verify(stored.rpartition("$")[0] + "$", SECRET)
