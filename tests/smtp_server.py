@@ -34,13 +34,14 @@ class Certificates:
     def server_context(self, *names: str) -> ssl.SSLContext:
         """What a server named so presents; localhost and 127.0.0.1 by default."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._authority.issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
+        certificate = self._authority.issue_cert(*(names or ("localhost", "127.0.0.1")))
+        certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # it takes pyOpenSSL's too
         return context
 
     def client_context(self) -> ssl.SSLContext:
         """One that trusts this authority."""
         context = ssl.create_default_context()
-        self._authority.configure_trust(context)
+        self._authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]  # as above
         return context
 
 
@@ -65,7 +66,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.port = 0
-        self.connections = 0
+        self.connections: int = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="smtp-server")
 

@@ -14,7 +14,19 @@ from resetkit.events import PasswordRejected, RequestDropped, TokenRefused
 
 MakeHarness = Callable[..., Harness]
 
-NOT_TEXT: list[Any] = [None, True, 0, 1.5, b"alice@example.org", [ADDRESS], (ADDRESS,), {ADDRESS}, {"$gt": ""}, [None], {}]
+NOT_TEXT: list[Any] = [
+    None,
+    True,
+    0,
+    1.5,
+    b"alice@example.org",
+    [ADDRESS],
+    (ADDRESS,),
+    {ADDRESS},
+    {"$gt": ""},
+    [None],
+    {},
+]
 NOT_TEXT += [iter([ADDRESS]), object()]
 
 IMPOSSIBLE = [

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from harness import ADDRESS, KEY, LINK
 from resetkit import AsyncResetManager, KeyedTokenHasher, PasswordChangedMail
 from resetkit._manager import LoopRuntime
+from resetkit._threads import Threads
 from resetkit.events import JobLost, PasswordReset
 from resetkit.mailers import AsyncMemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore
@@ -159,6 +162,60 @@ def test_a_job_cancelled_with_its_loop_is_reported_lost() -> None:
 
     asyncio.run(story())
     assert [type(event) for event in events if isinstance(event, JobLost)] == [JobLost]
+
+
+@pytest.mark.parametrize("error", [OSError("s3cret"), None])
+def test_what_became_of_a_reset_nobody_waits_for_is_logged_by_type(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        gate = Gate("")
+        site = Site(gate)
+        token = (await site.manager.issue_token("alice")).token
+        if error is not None:
+            site.accounts.end_sessions = fail  # type: ignore[method-assign]  # found at each call
+        gate.step = "accounts.set_password before"
+        visitor = asyncio.create_task(site.manager.reset_password(token, "new"))
+        await gate.reached.wait()
+        visitor.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await visitor
+        gate.open.set()
+        await site.manager.close()
+
+    def fail(_account_id: str, /) -> None:
+        raise OSError("s3cret")
+
+    asyncio.run(story())
+    logged = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert logged == (["a reset whose caller was cancelled ended with OSError"] if error else [])
+
+
+def test_a_cancelled_look_up_in_a_file_ends_before_its_caller_is_told(tmp_path: Path) -> None:
+    """Or a release could come before the claim that it undoes."""
+
+    async def story() -> list[str]:
+        order: list[str] = []
+        entered, leave = threading.Event(), threading.Event()
+
+        def work() -> None:
+            entered.set()
+            leave.wait(30)
+            order.append("work")
+
+        threads = Threads(1, "test")
+        caller = asyncio.create_task(threads.run(work))
+        await asyncio.to_thread(entered.wait, 30)
+        caller.cancel()
+        await asyncio.sleep(0)
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        order.append("told")
+        threads.close()
+        return order
+
+    assert asyncio.run(story()) == ["work", "told"]
 
 
 def test_close_reports_each_job_left_once() -> None:

@@ -33,6 +33,10 @@ HASHERS = {
     "argon2 with keys": Argon2TokenHasher(**CHEAP, keys=[NEW, OLD]),
     "keyed": KeyedTokenHasher([NEW, OLD]),
 }
+CHANGING = {
+    "argon2 with keys": Argon2TokenHasher(**CHEAP, keys=[NEW, OLD], accept_unkeyed=True),
+    "keyed": KeyedTokenHasher([NEW, OLD], accept_unkeyed=True),
+}
 
 
 @pytest.mark.parametrize("hasher", HASHERS.values(), ids=HASHERS)
@@ -75,8 +79,21 @@ class TestChangeOver:
     @pytest.mark.parametrize("before", HASHERS.values(), ids=HASHERS)
     @pytest.mark.parametrize("after", ["argon2 with keys", "keyed"])
     def test_with_the_keys_each_verifies_the_other_s(self, before: TokenHasher, after: str) -> None:
-        assert HASHERS[after].verify(before.hash(SECRET), SECRET)
-        assert not HASHERS[after].verify(before.hash(SECRET), SECRET[::-1])
+        assert CHANGING[after].verify(before.hash(SECRET), SECRET)
+        assert not CHANGING[after].verify(before.hash(SECRET), SECRET[::-1])
+
+    def test_with_a_key_a_hash_without_one_counts_only_if_told_so(self) -> None:
+        stored = HASHERS["argon2"].hash(SECRET)
+        for name in CHANGING:
+            assert not HASHERS[name].verify(stored, SECRET)
+            assert CHANGING[name].verify(stored, SECRET)
+        assert HASHERS["keyed"].verify(HASHERS["argon2 with keys"].hash(SECRET), SECRET)
+        assert HASHERS["argon2 with keys"].verify(HASHERS["keyed"].hash(SECRET), SECRET)
+
+    def test_a_short_tag_or_salt_is_false(self) -> None:
+        for lengths in ({"hash_len": 15}, {"hash_len": 8}):
+            assert not HASHERS["argon2"].verify(PasswordHasher(1, 8, 1, **lengths).hash(SECRET), SECRET)
+        assert HASHERS["argon2"].verify(PasswordHasher(1, 8, 1, hash_len=16, salt_len=8).hash(SECRET), SECRET)
 
     def test_without_the_key_a_keyed_hash_is_false(self) -> None:
         for keyed in ("keyed", "argon2 with keys"):
@@ -94,8 +111,8 @@ class TestChangeOver:
     def test_a_site_changes_over_without_ending_outstanding_tokens(self) -> None:
         accounts, store = FakeAccounts(), MemoryTokenStore()
         accounts.add("alice", ADDRESS)
-        order: list[TokenHasher] = [HASHERS["argon2"], HASHERS["keyed"], HASHERS["argon2 with keys"]]
-        for before, after in zip(order, order[1:], strict=False):
+        steps = [(HASHERS["argon2"], CHANGING["keyed"]), (HASHERS["keyed"], HASHERS["argon2 with keys"])]
+        for before, after in steps:
             mailer = MemoryMailer()
             options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
             ResetManager(accounts, store, mailer, hasher=before, **options).request_reset(ADDRESS, client=None)
@@ -104,16 +121,17 @@ class TestChangeOver:
             ResetManager(accounts, store, mailer, hasher=after, **options).reset_password(mail.token, "new")
 
     def test_with_a_key_an_edited_row_makes_no_valid_token(self) -> None:
-        """Who can write the store but has no key cannot make a token of their own choice."""
+        """Who can write the store but has no key cannot make a token, with another key or with none."""
         accounts, store = FakeAccounts(), MemoryTokenStore()
         accounts.add("alice", ADDRESS)
         options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
         manager = ResetManager(accounts, store, MemoryMailer(), hasher=KeyedTokenHasher([NEW]), **options)
-        thief = ResetManager(accounts, store, MemoryMailer(), hasher=KeyedTokenHasher([OLD]), **options)
-        token = thief.issue_token("alice").token
-        with pytest.raises(InvalidTokenError) as refused:
-            manager.reset_password(token, "new")
-        assert refused.value.reason == "unknown"
+        for hasher in (KeyedTokenHasher([OLD]), HASHERS["argon2"]):
+            thief = ResetManager(accounts, store, MemoryMailer(), hasher=hasher, **options)
+            token = thief.issue_token("alice").token
+            with pytest.raises(InvalidTokenError) as refused:
+                manager.reset_password(token, "new")
+            assert refused.value.reason == "unknown"
 
 
 class TestConstruction:
@@ -158,7 +176,9 @@ class TestConstruction:
 
 
 class TestCaps:
-    @pytest.mark.parametrize("costs", ["m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=8,t=131073,p=1", "m=4294967295,t=1,p=1"])
+    @pytest.mark.parametrize(
+        "costs", ["m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=8,t=131073,p=1", "m=4294967295,t=1,p=1"]
+    )
     def test_a_stored_hash_cannot_ask_for_more_than_a_second_of_work(self, costs: str) -> None:
         """Who can write the store cannot exhaust the machine."""
         stored = PasswordHasher(1, 8, 1).hash(SECRET).replace("m=8,t=1,p=1", costs)

@@ -2,11 +2,13 @@
 
 import asyncio
 import functools
+import gc
 import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness import ADDRESS, KEY, LINK
-from resetkit import AsyncResetManager, ConfigurationError, KeyedTokenHasher, ResetManager, ResetPolicy
+from resetkit import AsyncResetManager, ConfigurationError, KeyedTokenHasher, ResetManager, ResetPolicy, _fork
 from resetkit._sync import lift, step
 from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
@@ -298,6 +300,29 @@ def test_a_forked_child_starts_afresh_even_with_every_lock_held_at_the_fork(
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(tmp_path / "tokens.sqlite3")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_living_owner_starts_afresh_in_a_child_and_no_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here without a fork; the test above has a real one."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.afresh = 0
+            _fork.start_afresh_in_child(self)
+
+        def _start_afresh(self) -> None:
+            self.afresh += 1
+
+    monkeypatch.setattr(_fork, "_living", weakref.WeakSet())
+    owner, dead = Owner(), Owner()
+    del dead
+    gc.collect()
+    _fork._in_child()
+    assert owner.afresh == 1
+    store = MemoryTokenStore()
+    store._lock.acquire()
+    _fork._in_child()
+    assert store.get("s1") is None
 
 
 def test_a_spawned_process_makes_its_own_manager() -> None:

@@ -94,7 +94,9 @@ class TestBinding:
         assert bound != bind("link", "secret ", **BOUND)
         assert len(bound) == 32
 
-    @given(st.lists(st.text(st.characters(exclude_categories=[]))), st.lists(st.text(st.characters(exclude_categories=[]))))
+    @given(
+        st.lists(st.text(st.characters(exclude_categories=[]))), st.lists(st.text(st.characters(exclude_categories=[])))
+    )
     def test_no_two_lists_of_parts_give_the_same_bytes(self, first: list[str], second: list[str]) -> None:
         assert (digest(*first) == digest(*second)) == (first == second)
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import logging
 import pickle
 import traceback
@@ -183,16 +184,18 @@ class TestSecrecy:
     ) -> None:
         caplog.set_level(logging.DEBUG)
         logging.getLogger("application").warning("%s %r", holder, holder)
-        shown = [repr(holder), str(holder), f"{holder}", str(dataclasses.asdict(holder)), caplog.text]
-        shown += [str(dataclasses.astuple(holder)), repr([holder]), repr({"holder": holder})]
+        shown = [repr(holder), str(holder), f"{holder}", caplog.text, repr([holder]), repr({"holder": holder})]
         for secret in SECRETS:
             assert not any(secret in text for text in shown), f"{secret} shows"
 
     @pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
-    def test_none_can_be_pickled_and_each_can_be_copied(self, holder: Any) -> None:
+    def test_none_can_be_pickled_nor_read_whole_and_each_can_be_copied(self, holder: Any) -> None:
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             with pytest.raises(TypeError, match="cannot be pickled"):
                 pickle.dumps(holder, protocol)
+        for whole in (dataclasses.asdict, dataclasses.astuple):
+            with pytest.raises(TypeError, match="take str"):
+                whole(holder)
         assert copy.copy(holder) == copy.deepcopy(holder) == holder
 
     def test_the_fields_themselves_are_plain_text(self) -> None:
@@ -201,6 +204,25 @@ class TestSecrecy:
         assert issued.token == "s3cret-token"
         assert f"{issued.token}" == "s3cret-token"
         assert "%s" % issued.link == "s3cret-link"  # noqa: UP031  # that is the point
+        assert json.loads(json.dumps({"token": issued.token})) == {"token": "s3cret-token"}
+
+    def test_a_field_refuses_to_be_pickled_or_copied_on_rather_than_change(self) -> None:
+        """A copy that silently differs would be worse than either: it could become a password."""
+        token = HOLDERS["IssuedToken"].token
+        for copying in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(TypeError, match="take str"):
+                copying(token)
+            assert copying(str(token))
+        assert copy.copy(token) == token
+        assert type(str(token)) is str
+
+    def test_what_is_handed_to_the_application_is_plain_text(self, kit: Harness) -> None:
+        """A directory may copy, pickle or queue what it is given."""
+        seen: list[object] = []
+        kit.replace("accounts", "find", lambda identifier: (seen.append(identifier), kit.accounts.get("alice"))[1])
+        kit.replace("accounts", "set_password", lambda _account_id, password: seen.append(password))
+        kit.reset(kit.token())
+        assert [type(each) for each in seen] == [str, str]
 
     def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
         """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""

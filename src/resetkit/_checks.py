@@ -70,7 +70,8 @@ def check_address(name: str, value: object) -> str:
     text = check_text(name, value)
     local, _, domain = text.partition("@")
     plain = text.isprintable() and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
-    if not (local and domain and "@" not in domain and plain and len(text) <= MAX_ID_LENGTH):
+    labelled = "@" not in domain and all(domain.split("."))
+    if not (local and labelled and plain and len(text) <= MAX_ID_LENGTH):
         raise ConfigurationError(f"{name} must be one plain address such as user@example.org")
     return text
 

@@ -160,18 +160,13 @@ def _inbox() -> Generator[tuple[int, "Queue[EmailMessage]"], None, None]:
     class Session(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             self._reply(220)
-            while line := self.rfile.readline():
-                match line.split()[0].upper():
-                    case b"DATA":
-                        self._reply(354)
-                        lines = iter(self.rfile.readline, b".\r\n")
-                        received.put(email.message_from_bytes(b"".join(lines), policy=email.policy.default))
-                        self._reply(250)
-                    case b"QUIT":
-                        return self._reply(221)
-                    case _:
-                        self._reply(250)
-            return None
+            while not (line := self.rfile.readline()).startswith(b"quit"):
+                if line.startswith(b"data"):
+                    self._reply(354)
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    received.put(email.message_from_bytes(b"".join(lines), policy=email.policy.default))
+                self._reply(250)
+            self._reply(221)
 
         def _reply(self, code: int) -> None:
             self.wfile.write(b"%d inbox\r\n" % code)

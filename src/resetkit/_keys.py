@@ -4,6 +4,7 @@ import ipaddress
 import unicodedata
 from typing import Final, Literal
 
+from resetkit._hosts import read_ip
 from resetkit._tokens import digest
 
 Purpose = Literal["request-client", "request-identifier", "redeem-client"]
@@ -24,9 +25,8 @@ def identifier_form(identifier: str) -> str:
 
 def client_form(client: str) -> str:
     """The client for counting: an IPv6 address counts by its /64, an IPv4 address however it is written."""
-    try:
-        address = ipaddress.ip_address(client.strip().partition("%")[0])
-    except ValueError:
+    address = read_ip(client.strip().partition("%")[0])
+    if address is None:
         return client
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:

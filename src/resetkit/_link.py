@@ -1,11 +1,11 @@
 """The link's template: fixed by the developer, checked once, never built from a request."""
 
-import ipaddress
 import re
 from typing import Final
 from urllib.parse import urlsplit
 
 from resetkit._confidential import Secret
+from resetkit._hosts import is_loopback, read_ip
 from resetkit.errors import ConfigurationError
 
 PLACEHOLDER: Final = "{token}"
@@ -36,10 +36,8 @@ def check_link(template: object) -> str:
         raise ConfigurationError("link must name its host plainly, without user name or password, before {token}")
     if not _is_host(host):
         raise ConfigurationError("link must name its host in letters, digits, dots and dashes (IDNA form)")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ConfigurationError("link must start with https:// (http:// only for a loopback host)")
-    if not before.removeprefix(f"{parts.scheme}://{parts.netloc}"):
-        raise ConfigurationError("link must have a path, query or fragment before {token}")
     return template
 
 
@@ -48,17 +46,5 @@ def fill_link(template: str, token: Secret) -> Secret:
     return Secret(template.replace(PLACEHOLDER, token))
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def _is_host(host: str) -> bool:
-    return _address(host) is not None or (_HOST.fullmatch(host) is not None and ".." not in host)
-
-
-def _is_loopback(host: str) -> bool:
-    address = _address(host)
-    return host == "localhost" or (address is not None and address.is_loopback)
+    return read_ip(host) is not None or (_HOST.fullmatch(host) is not None and ".." not in host)

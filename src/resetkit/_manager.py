@@ -247,9 +247,7 @@ class Engine:
                 raise
 
     async def _run_dispatched(self, text: str) -> None:
-        job = self._parse_job(text)
-        if job is None:
-            return
+        job = decode_job(text)
         try:
             await self._perform(job)
         except Exception as error:  # noqa: BLE001  # whatever the adapters raise, the mail is tried again
@@ -408,7 +406,7 @@ class Engine:
         _optional_text("client", client)
         record, expires_at, _ = await self._match(token, client, NO_CONTEXT)
         account = _account(await self._accounts.get(record.account_id))
-        self._refuse_stale(record, account)
+        self._require_fresh(record, account)
         self._emit(events.TokenChecked(selector=record.selector, account_id=record.account_id))
         return ResetTicket(account_id=record.account_id, expires_at=expires_at)
 
@@ -447,11 +445,13 @@ class Engine:
             raise self._refused(record, reason)
         return record, expires_at, token
 
-    def _refuse_stale(self, record: TokenRecord, account: Account | None) -> None:
-        """Step 13: gone, no longer allowed, or another password or address than when the mail was sent."""
-        digest = stamp_digest(self._realm, record.selector, account) if account else ""
-        if not (hmac.compare_digest(digest, record.stamp_digest) and account and account.can_reset):
-            raise self._refused(record, "stale")
+    def _require_fresh(self, record: TokenRecord, account: Account | None) -> Account:
+        """Step 13: still there, still allowed, with the password and address of when the mail was sent."""
+        if account is not None and account.can_reset:
+            digest = stamp_digest(self._realm, record.selector, account)
+            if hmac.compare_digest(digest, record.stamp_digest):
+                return account
+        raise self._refused(record, "stale")
 
     def _refused(self, record: TokenRecord, reason: TokenReason) -> InvalidTokenError:
         self._emit(events.TokenRefused(reason=reason, selector=record.selector, account_id=record.account_id))
@@ -512,15 +512,14 @@ class Engine:
             raise
         if not won:
             raise await self._lost(record, expires_at, now)
-        self._refuse_stale(record, account)
+        account = self._require_fresh(record, account)
         failure = await self._write_password(record, part, claim_id, new_password)
         unended = await self._end_sessions(record.account_id)
         error = type(failure).__name__ if failure else None
         self._emit(
             events.PasswordReset(selector=record.selector, account_id=record.account_id, error=error, context=context)
         )
-        if account:
-            await self._notify(account, self._now(), context)
+        await self._notify(account, self._now(), context)
         if raised := failure or unended:
             raise raised
 

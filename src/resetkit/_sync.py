@@ -36,6 +36,8 @@ def lift(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         finally:
             del args, kwargs  # so that no traceback with locals shows what was passed
         if isinstance(result, Awaitable):
+            if isinstance(result, Coroutine):
+                result.close()  # never to be awaited
             raise ConfigurationError("an adapter answered with an awaitable: ResetManager takes sync adapters only")
         return result
 

@@ -146,7 +146,7 @@ def _close_at_exit() -> None:
     deadline = time.monotonic() + _EXIT_TIMEOUT
     dispatchers = tuple(_open_dispatchers)
     for dispatcher in dispatchers:
-        dispatcher._take_no_more()  # noqa: SLF001  # this module's own; all drain while each is waited for
+        dispatcher._take_no_more()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # this module's own
     for dispatcher in dispatchers:
         if left := dispatcher.close(max(0.0, deadline - time.monotonic())):
             _logger.warning("%d jobs were not run before the process ended", len(left))
@@ -163,8 +163,7 @@ class AsyncTaskDispatcher:
     def __init__(self, *, capacity: int = 1000, concurrency: int = 10) -> None:
         self._capacity = check_whole("capacity", capacity, least=1)
         self._concurrency = check_whole("concurrency", concurrency, least=1)
-        self._jobs: dict[asyncio.Task[None], str] = {}
-        self._begun: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+        self._jobs: dict[asyncio.Task[None], _AsyncJob] = {}
         self._unrun: list[str] = []  # for close to report
         self._pauses: set[asyncio.Future[None]] = set()
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
@@ -180,8 +179,9 @@ class AsyncTaskDispatcher:
             raise RuntimeError("this dispatcher is closed")
         if len(self._jobs) >= self._capacity:
             raise ThrottledError(_RETRY_AFTER_FULL)
-        task = asyncio.get_running_loop().create_task(self._work(job, run, delay.total_seconds()))
-        self._jobs[task] = job
+        entry = _AsyncJob(job)
+        task = asyncio.get_running_loop().create_task(self._work(entry, run, delay.total_seconds()))
+        self._jobs[task] = entry
         task.add_done_callback(self._done)
 
     async def close(self, timeout: float, /) -> Sequence[str]:
@@ -190,7 +190,7 @@ class AsyncTaskDispatcher:
         for pause in self._pauses:
             _wake(pause)
         loop = asyncio.get_running_loop()
-        jobs = {task: job for task, job in self._jobs.items() if task.get_loop() is loop}
+        jobs = {task: entry.job for task, entry in self._jobs.items() if task.get_loop() is loop}
         if jobs:
             await asyncio.wait(jobs, timeout=timeout)
         left = [task for task in jobs if not task.done()]
@@ -199,14 +199,13 @@ class AsyncTaskDispatcher:
         unrun, self._unrun = self._unrun, []
         return unrun + [jobs[task] for task in left]
 
-    async def _work(self, job: str, run: Callable[[str], Awaitable[None]], delay: float) -> None:
+    async def _work(self, entry: "_AsyncJob", run: Callable[[str], Awaitable[None]], delay: float) -> None:
         if delay > 0 and not self._closed:
             await self._pause(delay)
         loop = asyncio.get_running_loop()
         async with self._places.setdefault(loop, asyncio.Semaphore(self._concurrency)):
-            if task := asyncio.current_task(loop):
-                self._begun.add(task)
-            await run(job)
+            entry.begun = True
+            await run(entry.job)
 
     async def _pause(self, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -220,13 +219,19 @@ class AsyncTaskDispatcher:
             self._pauses.discard(pause)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        job = self._jobs.pop(task)
+        entry = self._jobs.pop(task)
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 _logger.error("a job ended with %s", type(error).__name__)
-        elif task not in self._begun and not self._closed and len(self._unrun) < self._capacity:
-            self._unrun.append(job)
+        elif not entry.begun and not self._closed and len(self._unrun) < self._capacity:
+            self._unrun.append(entry.job)
             _logger.error("a job was cancelled before it ran: close the manager before its event loop ends")
+
+
+@dataclass(slots=True)
+class _AsyncJob:
+    job: str = field(repr=False)
+    begun: bool = False
 
 
 def _wake(pause: asyncio.Future[None]) -> None:

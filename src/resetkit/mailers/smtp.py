@@ -1,6 +1,5 @@
 """Mails over SMTP, encrypted, to a server whose certificate is verified."""
 
-import ipaddress
 import smtplib
 import ssl
 import threading
@@ -16,6 +15,7 @@ from typing import Final, Literal, get_args
 
 from resetkit._checks import check_address, check_duration, check_text, check_whole, is_single_line
 from resetkit._fork import start_afresh_in_child
+from resetkit._hosts import is_loopback, read_ip
 from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError
 from resetkit.mailers.message import Compose, default_message
@@ -27,7 +27,7 @@ Security = Literal["starttls", "tls", "plaintext"]
 _PORTS: Final[dict[Security, int]] = {"starttls": 587, "tls": 465, "plaintext": 25}
 _THREADS: Final = 10  # as many mails at once as the default dispatcher runs
 _OK: Final = 250
-_MAILERS_HEADERS: Final = ("From", "To", "Cc", "Bcc", "Sender", "Reply-To", "Date", "Message-ID")
+_MAILERS_HEADERS: Final = ("From", "To", "Cc", "Bcc", "Sender", "Reply-To", "Date", "Message-ID", "Auto-Submitted")
 
 
 class SMTPMailer:
@@ -67,8 +67,8 @@ class SMTPMailer:
         self._sender = check_address("sender", sender)
         if not is_single_line(check_text("sender_name", sender_name)):
             raise ConfigurationError("sender_name must be one line")
-        self._from = Address(display_name=sender_name, addr_spec=sender)
-        self._reply_to = None if reply_to is None else Address(addr_spec=check_address("reply_to", reply_to))
+        self._from = _header_address(sender, sender_name)
+        self._reply_to = None if reply_to is None else _header_address(check_address("reply_to", reply_to))
         self._login = _login(username, password, self._host, security)
         self._context = _verifying(context)
         self._timeout = check_duration("timeout", timeout, whole=False).total_seconds()
@@ -99,7 +99,7 @@ class SMTPMailer:
         if taken := [name for name in _MAILERS_HEADERS if name in message]:
             raise ConfigurationError(f"compose must leave {', '.join(taken)} to the mailer")
         message["From"] = self._from
-        message["To"] = Address(addr_spec=str(mail.to))
+        message["To"] = _header_address(mail.to)
         if self._reply_to is not None:
             message["Reply-To"] = self._reply_to
         message["Date"] = localtime()
@@ -197,10 +197,17 @@ class AsyncSMTPMailer:
         self._threads.close()
 
 
+def _header_address(address: str, name: str = "") -> Address:
+    """The address as it is: `Address` parses what is given as one text, and refuses what some mailboxes are called."""
+    username, _, domain = address.partition("@")
+    return Address(display_name=name, username=username, domain=domain)
+
+
 def _host(host: str) -> str:
     text = check_text("host", host)
-    if not text or not text.isprintable() or any(char.isspace() or char in "/@" for char in text):
-        raise ConfigurationError("host must be the name or address of an SMTP server")
+    named = ":" not in text or read_ip(text) is not None
+    if not (text and named and text.isprintable()) or any(char.isspace() or char in "/@" for char in text):
+        raise ConfigurationError("host must be the name or address of an SMTP server; the port goes to port=")
     return text
 
 
@@ -209,7 +216,7 @@ def _login(username: str | None, password: str | None, host: str, security: Secu
         return None
     if username is None or password is None:
         raise ConfigurationError("username and password go together: give both or neither")
-    if security == "plaintext" and not _is_loopback(host):
+    if security == "plaintext" and not is_loopback(host):
         raise ConfigurationError('a password must not cross the network in clear: use security="starttls" or "tls"')
     return username, password
 
@@ -220,13 +227,6 @@ def _verifying(context: ssl.SSLContext | None) -> ssl.SSLContext:
     if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
         raise ConfigurationError("context must verify certificate and host name; add your own authority to it instead")
     return context
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _quit(connection: smtplib.SMTP) -> None:

@@ -61,10 +61,6 @@ class FakeAccounts:
         """How many sessions of the account live."""
         return self._entries[account_id].sessions
 
-    def log_in(self, account_id: str) -> None:
-        """Begin one more session."""
-        self._entries[account_id].sessions += 1
-
     def find(self, identifier: str, /) -> Account | None:
         """See `AccountDirectory.find`."""
         wanted = identifier.casefold()

@@ -1,0 +1,19 @@
+"""Names and addresses of machines, as the link, the mail server and the throttle's keys read them."""
+
+import ipaddress
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def read_ip(host: str) -> IPAddress | None:
+    """The IP address that `host` is, or None if it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine itself."""
+    address = read_ip(host)
+    return host == "localhost" if address is None else address.is_loopback

@@ -1,0 +1,99 @@
+"""The command, as a person or cron runs it."""
+
+import io
+import runpy
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from resetkit.cli import main
+from resetkit.stores import SQLiteTokenStore
+from store_contract import LIFETIME, RETENTION, put, record
+
+
+def test_the_demo_tells_the_whole_story() -> None:
+    """In a process of its own, as from the README."""
+    done = subprocess.run([sys.executable, "-m", "resetkit", "demo"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for words in (
+        "To: alice@example.org",
+        "https://app.example/reset#",
+        "1 reset the password; the others: 15 times used",
+        "sessions of Alice ended: 1",
+        "Your password was changed",
+        "InvalidTokenError('used')",
+        "InvalidTokenError('expired')",
+        "RequestDropped(reason='unknown'",
+    ):
+        assert words in done.stdout
+    answers = [line for line in done.stdout.splitlines() if "ResetReceipt(" in line]
+    assert len(answers) == 2
+    assert answers[0] == answers[1]
+
+
+def test_the_demo_runs_in_process(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    assert "8. What the application was told meanwhile:" in capsys.readouterr().out
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A store with 250 records long past their keep time, and one that is not."""
+    path = tmp_path / "tokens.sqlite3"
+    store = SQLiteTokenStore(path)
+    long_ago = record().created_at - timedelta(days=9999)
+    put(store, *(record(f"s{number}", f"a{number}", at=long_ago) for number in range(250)))
+    put(store, record("live", keep_until=record().created_at + LIFETIME + RETENTION + timedelta(days=9999)))
+    store.close()
+    return path
+
+
+def test_purge_deletes_what_is_past_its_keep_time(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["purge", str(file)]) == 0
+    assert capsys.readouterr() == ("250 records purged\n", "")
+    store = SQLiteTokenStore(file)
+    assert store.get("live") is not None
+    store.close()
+    assert main(["purge", str(file)]) == 0
+    assert capsys.readouterr().out == "0 records purged\n"
+
+
+def test_purge_shows_progress_to_a_person(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["purge", str(file)]) == 0
+    assert terminal.getvalue() == "\r100 records so far\r200 records so far\r250 records so far\n"
+
+
+@pytest.mark.parametrize("content", [None, b"no database" * 99])
+def test_purge_explains_a_wrong_file(tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other"
+    if content:
+        path.write_bytes(content)
+    assert main(["purge", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(f"resetkit: {path} is ")
+    assert path.exists() == bool(content), "a wrong path must not make a file"
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["purge"]])
+def test_bad_usage_is_explained_with_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert "usage: resetkit" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["resetkit", "--help"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("resetkit", run_name="__main__")
+    assert left.value.code == 0
+    assert "demo" in capsys.readouterr().out

@@ -1,0 +1,104 @@
+"""The documentation: every code block runs, every public name is in it, every link leads somewhere."""
+
+import importlib
+import inspect
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+import resetkit
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = Document.parse(str(page), PythonCodeBlockParser())
+    for example in document.examples():
+        example.evaluate()
+    blocks = page.read_text().count("```python\n")
+    assert len(list(document.examples())) == blocks
+    for name, value in document.namespace.items():
+        if name in {"manager", "asking", "working", "watched"}:
+            value.close()
+
+
+def test_the_readme_has_code_to_run() -> None:
+    assert (ROOT / "README.md").read_text().count("```python\n") >= 3
+
+
+def public_names() -> set[str]:
+    names = set(resetkit.__all__)
+    for module in (importlib.import_module(f"resetkit.{name}") for name in MODULES):
+        own = (name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
+        names |= set(getattr(module, "__all__", [name for name in own if not name.startswith("_")]))
+    return names
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    names = public_names() - {"RunT"}
+    assert len(names) > 60
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_every_method_of_the_managers_is_in_the_reference_and_documented() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for manager in (resetkit.ResetManager, resetkit.AsyncResetManager):
+        methods = [name for name, _ in inspect.getmembers(manager, inspect.isfunction) if not name.startswith("_")]
+        assert len(methods) == 8
+        for name in methods:
+            assert f"`{name}(" in text
+            assert getattr(manager, name).__doc__
+
+
+def test_both_managers_take_the_same_arguments() -> None:
+    for name in ("__init__", "request_reset", "check_token", "reset_password", "issue_token", "close"):
+        sync, other = (
+            inspect.signature(getattr(manager, name)) for manager in (resetkit.ResetManager, resetkit.AsyncResetManager)
+        )
+        assert list(sync.parameters) == list(other.parameters)
+        for parameter in sync.parameters:
+            first, second = sync.parameters[parameter], other.parameters[parameter]
+            assert (first.kind, first.default) == (second.kind, second.default)
+
+
+def test_no_request_has_a_say_in_the_link() -> None:
+    """CVE-2021-30185: nothing in the signature could carry a host."""
+    parameters = inspect.signature(resetkit.ResetManager.request_reset).parameters
+    assert list(parameters) == ["self", "identifier", "client", "code", "context"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_quickstart_plays_its_story(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "quickstart.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "refused: Please use at least 8 characters." in printed
+    assert printed.endswith(
+        "refused: This token was already used. Ask for a new mail.\n"
+        "still logged in: False\nold password works: False\nnew password works: True\n"
+    )
+
+
+def test_the_version_is_the_package_s() -> None:
+    """Whatever was installed is what the changelog and the metadata speak of."""
+    from importlib.metadata import metadata  # noqa: PLC0415  # beside its use
+
+    found = metadata("resetkit")
+    assert found["License-Expression"] == "MIT"
+    assert sorted(each for each in found.get_all("Requires-Dist") or [] if "extra" not in each) == [
+        "argon2-cffi>=23.1",
+        "typing-extensions>=4.10",
+    ]
