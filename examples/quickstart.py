@@ -1,7 +1,7 @@
 """A complete reset to copy: accounts in SQLite with argon2-hashed passwords, and the manager on top.
 
 Run it: ``python examples/quickstart.py``. It makes a folder of its own, prints the mail instead of sending it, and
-plays the visitor too. To send real mail, replace ConsoleMailer by the SMTPMailer below.
+plays the visitor too. To send real mail, give the manager an SMTPMailer instead.
 """
 
 import io
@@ -114,8 +114,8 @@ def play(folder: Path) -> None:
     accounts.sign_up("alice@example.org", "correct horse battery")
     session = accounts.log_in("alice@example.org", "correct horse battery")
 
-    # For real mail: from resetkit.mailers import SMTPMailer, and
-    # mailer = SMTPMailer("smtp.example.org", sender="no-reply@app.example", username="app", password=...)
+    # For real mail, SMTPMailer from resetkit.mailers takes this place: with your server's name, sender="...",
+    # username="..." and password="...".
     printed = io.StringIO()
     mailer = ConsoleMailer(printed)
 

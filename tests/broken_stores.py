@@ -1,6 +1,6 @@
 """Stores that break one promise each, as a real author would: the check that names the promise must catch it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,7 +11,7 @@ from resetkit.stores import MemoryTokenStore
 TWINS: Final[dict[type[MemoryTokenStore], tuple[str, ...]]] = {}
 
 
-def breaks(*checks: str):  # noqa: ANN201  # a decorator
+def breaks(*checks: str) -> Callable[[type[MemoryTokenStore]], type[MemoryTokenStore]]:
     """The checks of which at least one must fail for this twin."""
 
     def register(twin: type[MemoryTokenStore]) -> type[MemoryTokenStore]:

@@ -20,13 +20,15 @@ MakeHarness = Callable[..., Harness]
 @pytest.fixture(params=["sync", "async"])
 def colour(request: pytest.FixtureRequest) -> Colour:
     """Each test runs against both managers."""
-    return request.param
+    colour: Colour = request.param
+    return colour
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store_kind(request: pytest.FixtureRequest) -> StoreKind:
     """Each test runs against both stores."""
-    return request.param
+    kind: StoreKind = request.param
+    return kind
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -137,24 +137,30 @@ class Harness:
         code: Any = False,
         context: Mapping[str, str] | None = None,
     ) -> ResetReceipt:
-        return self.call(
-            self.manager.request_reset(identifier, client=client, code=code, context={} if context is None else context)
-        )
+        context = {} if context is None else context
+        asked = self.manager.request_reset(identifier, client=client, code=code, context=context)
+        receipt: ResetReceipt = self.call(asked)
+        return receipt
 
     def check(self, token: Any, *, client: Any = None) -> ResetTicket:
-        return self.call(self.manager.check_token(token, client=client))
+        answer: ResetTicket = self.call(self.manager.check_token(token, client=client))
+        return answer
 
     def reset(self, token: Any, password: Any = "new", **options: Any) -> ResetTicket:
-        return self.call(self.manager.reset_password(token, password, **options))
+        answer: ResetTicket = self.call(self.manager.reset_password(token, password, **options))
+        return answer
 
     def issue(self, account_id: Any = "alice", **options: Any) -> IssuedToken:
-        return self.call(self.manager.issue_token(account_id, **options))
+        answer: IssuedToken = self.call(self.manager.issue_token(account_id, **options))
+        return answer
 
     def revoke(self, account_id: str = "alice") -> int:
-        return self.call(self.manager.revoke_tokens(account_id))
+        answer: int = self.call(self.manager.revoke_tokens(account_id))
+        return answer
 
     def purge(self) -> int:
-        return self.call(self.manager.purge_tokens())
+        answer: int = self.call(self.manager.purge_tokens())
+        return answer
 
     def run_job(self, job: Any) -> None:
         self.call(self.manager.run_job(job))
@@ -195,7 +201,7 @@ class Harness:
         self.clock.advance(timedelta(**duration))
 
     @contextmanager
-    def failing(self, step: str, error: BaseException) -> Iterator[None]:
+    def failing(self, step: str, error: BaseException) -> Generator[None, None, None]:
         """Have one step raise, as long as the block lasts."""
 
         def fail() -> None:

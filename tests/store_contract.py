@@ -550,6 +550,14 @@ def claiming(store: TokenStore, selector: str, number: int) -> Callable[[], bool
     return lambda: claim(store, selector, f"c{number}")
 
 
+def superseding(store: TokenStore, fresh: TokenRecord) -> Callable[[], bool]:
+    return lambda: store.add(fresh, quotas=(), keep=1)
+
+
+def revoking(store: TokenStore, account_id: str) -> Callable[[], int]:
+    return lambda: store.revoke(account_id, now=NOW)
+
+
 def adding(store: TokenStore, selector: str, *quotas: Quota) -> Callable[[], bool]:
     return lambda: counting(store, record(selector), *quotas)
 
@@ -592,8 +600,7 @@ def an_add_against_a_claim_ends_in_one_of_the_two_orders(store: TokenStore) -> N
     for turn in range(10):
         old, new, account = f"o{turn}", f"n{turn}", f"a{turn}"
         put(store, record(old, account))
-        fresh = record(new, account)
-        taken, added = together(claiming(store, old, 1), lambda fresh=fresh: store.add(fresh, quotas=(), keep=1))
+        taken, added = together(claiming(store, old, 1), superseding(store, record(new, account)))
         assert added
         found = (state(store, old), state(store, new))
         assert found in {("used", "outstanding"), ("superseded", "outstanding")} | (
@@ -607,5 +614,5 @@ def a_revoke_against_a_claim_ends_in_one_of_the_two_orders(store: TokenStore) ->
     """Used, or revoked, and in both cases the other is told so."""
     for turn in range(10):
         put(store, record(f"s{turn}", f"a{turn}"))
-        taken, count = together(claiming(store, f"s{turn}", 1), lambda turn=turn: store.revoke(f"a{turn}", now=NOW))
+        taken, count = together(claiming(store, f"s{turn}", 1), revoking(store, f"a{turn}"))
         assert (state(store, f"s{turn}"), taken, count) in {("used", True, 0), ("revoked", False, 1)}

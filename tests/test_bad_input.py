@@ -1,5 +1,6 @@
 """What a visitor can send, from None to megabytes: the named answer, at once, and nothing lost, mailed or stored."""
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +27,9 @@ NOT_TEXT: list[Any] = [
     {"$gt": ""},
     [None],
     {},
+    iter([ADDRESS]),
+    object(),
 ]
-NOT_TEXT += [iter([ADDRESS]), object()]
 
 IMPOSSIBLE = [
     "",
@@ -125,8 +127,7 @@ def test_a_strange_identifier_reaches_no_mailbox_but_the_stored_one(kit: Harness
     kit.accounts.add("mike", "mike@example.org")
     kit.request(identifier)
     assert {mail.to for mail in kit.mailer.outbox} <= {ADDRESS, "mike@example.org"}
-    if identifier not in {ADDRESS}:
-        assert kit.of(RequestDropped)
+    assert kit.of(RequestDropped)
 
 
 def test_of_two_colliding_accounts_the_exact_one_is_mailed_once(kit: Harness) -> None:
@@ -145,9 +146,33 @@ def test_a_directory_that_folds_too_much_still_mails_the_stored_address(kit: Har
     assert [mail.to for mail in kit.mailer.outbox] == [ADDRESS]
 
 
-TOKENS = ["", " ", "null", "undefined", "'", "\0", "0", "x" * 95, "x" * 97, "0" * 95, "G" * 96, "A" * 96, "\ud800" * 96]
-TOKENS += ["0" * 1_000_000, "\u0660" * 96, "%", "' OR 1=1--", "0" * 32, "0" * 32 + "-", "0" * 32 + "-AAAAAAAA"]
-TOKENS += ["0" * 32 + "-bcdfghjk", "0" * 31 + "-BCDFGHJK", "\n" + "0" * 96, "0" * 96 + "\n"]
+ZEROS = "0" * 32
+TOKENS = [
+    "",
+    " ",
+    "null",
+    "undefined",
+    "'",
+    "\0",
+    "0",
+    "%",
+    "' OR 1=1--",
+    "x" * 95,
+    "x" * 97,
+    "0" * 95,
+    "G" * 96,
+    "A" * 96,
+    "\ud800" * 96,
+    "\u0660" * 96,
+    "0" * 1_000_000,
+    "\n" + "0" * 96,
+    "0" * 96 + "\n",
+    ZEROS,
+    f"{ZEROS}-",
+    f"{ZEROS}-AAAAAAAA",
+    f"{ZEROS}-bcdfghjk",
+    f"{ZEROS[1:]}-BCDFGHJK",
+]
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=lambda text: f"{text[:9]!r} {len(text)}")
@@ -236,7 +261,7 @@ class TestRandomness:
     def test_tokens_share_nothing(self, kit: Harness) -> None:
         """CVE-2024-45719: no time, counter or machine in them, at one standing instant."""
         tokens = [kit.issue().token for _ in range(200)]
-        for each, other in zip(tokens, tokens[1:], strict=False):
+        for each, other in itertools.pairwise(tokens):
             assert each[:8] != other[:8]
             assert each[32:40] != other[32:40]
         assert len(set(tokens)) == 200

@@ -201,7 +201,7 @@ class TestForms:
         misread = {"D": "0O", "L": "1I|", "Z": "2", "S": "5$", "G": "6", "B": "8", "V": "U"}
         typed = ""
         for letter in code:
-            typed += data.draw(st.sampled_from(["", " ", "-", "–", "\u2011", "\u00a0", ".", "_"]))  # noqa: RUF001  # look-alikes
+            typed += data.draw(st.sampled_from(["", " ", "-", "–", "\u2011", "\u00a0", ".", "_"]))  # look-alikes
             spellings = [letter, letter.lower(), chr(ord(letter) + 0xFEE0), *misread.get(letter, "")]
             typed += data.draw(st.sampled_from(spellings))
         parsed = parse_token(code_token(handle, typed))

@@ -131,7 +131,7 @@ def test_every_sequence_of_operations_is_answered_as_the_model_says(store: Token
     length = 5 if isinstance(store, MemoryTokenStore) else 3
     for number, sequence in enumerate(itertools.product(range(len(OPERATIONS)), repeat=length)):
         model, real = Model(keep=keep), OfOneAccount(store, f"a{number}", keep)
-        for name in ("s1", "s2") if keep == 2 else ("s1",):  # noqa: PLR2004  # as many as are kept
+        for name in ("s1", "s2") if keep == 2 else ("s1",):  # as many as are kept
             assert real.add(name) == model.add(name)
         for index in sequence:
             assert OPERATIONS[index](real) == OPERATIONS[index](model), f"keep={keep} {sequence} at {index}"
@@ -389,7 +389,7 @@ def test_the_exploration_catches_a_store_that_checks_and_then_acts() -> None:
             await Pause()
             return live and (world.store.claim(selector, claim_id=claim_id, now=now) or True)  # type: ignore[arg-type]
 
-        world.engine._store.claim = claim  # type: ignore[method-assign,assignment]  # the twin
+        world.engine._store.claim = claim  # type: ignore[method-assign]  # the twin
         world.accounts.get = keep_stamp(world)  # type: ignore[method-assign]  # the stamp would be a second line
         return [world.engine.reset_password(token, "first"), world.engine.reset_password(token, "second")]
 

@@ -87,6 +87,7 @@ def test_a_job_delivered_twice_mails_twice_within_the_quota_and_only_the_last_ma
 ) -> None:
     kit, jobs = queued
     handle = kit.request(code=True).handle
+    assert handle is not None
     kit.run_job(jobs[0])
     kit.run_job(jobs[0])
     first, second = kit.reset_mails
@@ -274,9 +275,9 @@ def test_a_job_that_is_no_text_is_refused(kit: Harness) -> None:
 
 
 instants = st.datetimes(
-    min_value=datetime(1971, 1, 1),
-    max_value=datetime(9000, 1, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001  # Hypothesis adds the zone
+    min_value=datetime(1971, 1, 1),  # noqa: DTZ001  # Hypothesis adds the zone
+    max_value=datetime(9000, 1, 1),  # noqa: DTZ001  # Hypothesis adds the zone
+    timezones=st.just(UTC),
 ).map(lambda instant: instant.replace(microsecond=0))
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 contexts = st.dictionaries(texts, texts)

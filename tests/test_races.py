@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -44,12 +44,13 @@ class Site:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "memory":
-        return MemoryTokenStore()
-    sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
-    request.addfinalizer(sqlite.close)
-    return sqlite
+        yield MemoryTokenStore()
+    else:
+        sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
+        yield sqlite
+        sqlite.close()
 
 
 def together(actions: list[Callable[[], Any]]) -> list[Any]:

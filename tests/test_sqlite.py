@@ -218,9 +218,14 @@ class TestConnections:
 
     def test_after_an_error_its_connection_is_not_used_again(self, path: Path) -> None:
         store = SQLiteTokenStore(path)
-        with pytest.raises(ZeroDivisionError), store._transaction() as connection:
-            connection.execute("DELETE FROM resetkit_schema")
-            raise ZeroDivisionError
+
+        def fail() -> None:
+            with store._transaction() as connection:
+                connection.execute("DELETE FROM resetkit_schema")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert ask(path, "SELECT version FROM resetkit_schema") == [(1,)]
         assert store._idle == []
         put(store, record("s1"))

@@ -31,20 +31,20 @@ class Stepped:
 
 
 @pytest.fixture(params=["memory", "sqlite", "async memory", "async sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TokenStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     path = tmp_path / "tokens.sqlite3"
     match request.param:
         case "memory":
             yield MemoryTokenStore()
         case "async memory":
-            yield Stepped(AsyncMemoryTokenStore())  # type: ignore[misc]  # by __getattr__
+            yield Stepped(AsyncMemoryTokenStore())
         case "sqlite":
             plain = SQLiteTokenStore(path)
             yield plain
             plain.close()
         case _:
             file = AsyncSQLiteTokenStore(path)
-            yield Stepped(file)  # type: ignore[misc]  # by __getattr__
+            yield Stepped(file)
             file.close()
 
 

@@ -105,8 +105,9 @@ class TestBinding:
 
     @pytest.mark.parametrize("change", [{"id": "bob"}, {"stamp": "other"}, {"email": "Alice@example.org"}])
     def test_the_stamp_s_digest_holds_account_stamp_and_exact_address(self, change: dict[str, str]) -> None:
-        fields = {"id": "alice", "email": ADDRESS, "stamp": "stamp"}
-        account, other = Account(**fields), Account(**fields | change)
+        fields: dict[str, Any] = {"id": "alice", "email": ADDRESS, "stamp": "stamp"}
+        changed: dict[str, Any] = fields | change
+        account, other = Account(**fields), Account(**changed)
         assert stamp_digest("", "s", account) != stamp_digest("", "s", other)
 
     def test_the_stamp_s_digest_holds_realm_and_selector(self) -> None:

@@ -28,7 +28,7 @@ from resetkit import (
     TokenRecord,
     code_token,
 )
-from resetkit.events import log_event
+from resetkit.events import Event, log_event
 from store_contract import NOW, record
 
 
@@ -99,8 +99,9 @@ class TestAccount:
             {"can_reset": None},
             {"notify": ADDRESS},
             {"notify": [ADDRESS]},
-        ]
-        + [{"locale": 5}, {"locale": "\0"}],
+            {"locale": 5},
+            {"locale": "\0"},
+        ],
     )
     def test_other_fields_of_the_wrong_type_are_refused(self, changes: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError, match=next(iter(changes))):
@@ -157,7 +158,7 @@ class TestTokenRecord:
 
 SECRETS = ("s3cret-link", "s3cret-token", "S3CRETCO", "s3cret-stamp", "s3cret-hash", ADDRESS, "home@example.org")
 
-HOLDERS = {
+HOLDERS: dict[str, Any] = {
     "Account": account(stamp="s3cret-stamp", notify=("home@example.org",)),
     "TokenRecord": record(
         link_hash="s3cret-hash", stamp_digest="s3cret-stamp", code_hash="s3cret-hash", code_expires_at=NOW
@@ -219,15 +220,28 @@ class TestSecrecy:
     def test_what_is_handed_to_the_application_is_plain_text(self, kit: Harness) -> None:
         """A directory may copy, pickle or queue what it is given."""
         seen: list[object] = []
-        kit.replace("accounts", "find", lambda identifier: (seen.append(identifier), kit.accounts.get("alice"))[1])
-        kit.replace("accounts", "set_password", lambda _account_id, password: seen.append(password))
+
+        def find(identifier: str) -> Account | None:
+            seen.append(identifier)
+            return kit.accounts.get("alice")
+
+        def set_password(_account_id: str, password: str) -> None:
+            seen.append(password)
+
+        kit.replace("accounts", "find", find)
+        kit.replace("accounts", "set_password", set_password)
         kit.reset(kit.token())
         assert [type(each) for each in seen] == [str, str]
 
     def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
         """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""
         caplog.set_level(logging.DEBUG)
-        kit.manager = kit.make_manager(on_event=lambda event: (kit.events.append(event), log_event(event)))
+
+        def on_event(event: Event) -> None:
+            kit.events.append(event)
+            log_event(event)
+
+        kit.manager = kit.make_manager(on_event=on_event)
         shown: list[str] = []
 
         def note(error: BaseException) -> None:
