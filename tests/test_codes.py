@@ -52,6 +52,13 @@ class TestCodes:
         assert reason(kit, token) == "expired"
         kit.reset(kit.reset_mails[0].token)
 
+    @pytest.mark.parametrize("step", ["store.attempt before", "store.get after"])
+    def test_expiry_is_read_after_all_that_may_take_its_time(self, kit: Harness, step: str) -> None:
+        """A code that expires while its hash waits for a free place has expired."""
+        token = kit.code_token()
+        kit.on_step[step] = lambda: kit.advance(minutes=10)
+        assert reason(kit, token) == "expired"
+
     def test_guesses_are_counted_and_then_even_the_right_code_is_unknown(self, kit: Harness) -> None:
         handle, code = kit.code()
         for _ in range(5):

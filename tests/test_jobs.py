@@ -1,6 +1,8 @@
 """Jobs: delivered twice, late, or to the wrong place."""
 
+import copy
 import json
+import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +24,11 @@ class Queue:
 
     def __init__(self) -> None:
         self.jobs: list[str] = []
+        self.delays: list[timedelta] = []
 
     def dispatch(self, job: str, _run: object, /, *, delay: timedelta = timedelta(0)) -> None:
-        del delay
-        self.jobs.append(json.loads(json.dumps(job)))
+        self.delays.append(delay)
+        self.jobs.append(pickle.loads(pickle.dumps(copy.deepcopy(job))))  # as queues do
 
     def close(self, _timeout: float, /) -> None: ...
 
@@ -80,6 +83,39 @@ def test_a_job_holds_no_secret(queued: tuple[Harness, list[str]]) -> None:
     kit.run_job(jobs[1])
     assert len(kit.notices) == 1
     assert kit.notices[0].changed_at == kit.clock()
+
+
+def test_a_job_gives_the_answer_a_head_start_of_random_length_and_a_notice_none(
+    make_harness: MakeHarness, colour: str
+) -> None:
+    """Begun at once, its work would slow the answer down for known accounts only."""
+    queue = AsyncQueue() if colour == "async" else Queue()
+    kit = make_harness(policy=roomy(head_start=timedelta(seconds=2)), dispatcher=queue)
+    for _ in range(50):
+        kit.request()
+        kit.request("nobody")
+    assert all(timedelta(seconds=1) <= delay < timedelta(seconds=2) for delay in queue.delays)
+    assert len(set(queue.delays)) > 20
+    kit.run_job(queue.jobs[0])
+    kit.reset(kit.reset_mails[0].token)
+    assert queue.delays[-1] == timedelta(0)
+
+
+def test_a_failing_mail_waits_twice_as_long_each_time(make_harness: MakeHarness, colour: str) -> None:
+    kit = make_harness(policy=roomy(mail_attempts=4, mail_retry_delay=timedelta(seconds=5)))
+    delays: list[timedelta] = []
+    original = kit.manager
+    engine = original if colour == "async" else original._engine
+    dispatch = engine._dispatcher.dispatch
+
+    async def noting(job: str, run: Any, /, *, delay: timedelta = timedelta(0)) -> None:
+        delays.append(delay)
+        await dispatch(job, run, delay=delay)
+
+    engine._dispatcher.dispatch = noting
+    with kit.failing("mailer.send before", OSError("away")):
+        kit.request()
+    assert [delay.total_seconds() for delay in delays[1:]] == [5, 10, 20]
 
 
 def test_a_job_delivered_twice_mails_twice_within_the_quota_and_only_the_last_mail_works(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -137,26 +137,59 @@ class TestAsyncPorts:
 
 
 class TestSteps:
-    def test_an_answer_to_be_awaited_under_the_sync_manager_is_a_clear_error(self) -> None:
-        """A store that hides its colour: the coroutine, which is true, must not count as a won claim."""
+    @pytest.mark.parametrize("kind", ["coroutine", "awaitable"])
+    def test_an_answer_to_be_awaited_under_the_sync_manager_is_a_clear_error(self, kind: str) -> None:
+        """A store that hides its colour: the awaitable, which is true, must not count as a won claim."""
         accounts, store = FakeAccounts(), MemoryTokenStore()
         accounts.add("alice", ADDRESS)
         with make("sync", accounts=accounts, store=store) as manager:
             token = manager.issue_token("alice").token
 
-            class Hiding:
-                def __getattr__(self, name: str) -> Any:
-                    return getattr(store, name)
+        async def late() -> bool:
+            return True
 
-                def claim(self, _selector: str, /, *, claim_id: str, now: object) -> Any:
-                    async def late() -> bool:
-                        return bool(claim_id and now)
+        class Late:
+            def __await__(self) -> Generator[None, None, bool]:
+                return late().__await__()
 
-                    return late()
+        class Hiding:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
 
-            hiding = make("sync", accounts=accounts, store=Hiding())
-            with pytest.raises(ConfigurationError, match="sync adapters only"):
-                hiding.reset_password(token, "new")
+            def claim(self, _selector: str, /, *, claim_id: str, now: object) -> Any:
+                return late() if kind == "coroutine" else Late()
+
+        hiding = make("sync", accounts=accounts, store=Hiding())
+        with pytest.raises(ConfigurationError, match="sync adapters only"):
+            hiding.reset_password(token, "new")
+        assert accounts.password("alice") == "old"
+
+    @pytest.mark.parametrize("colour", ["sync", "async"])
+    @pytest.mark.parametrize("answer", [1, None, "yes"])
+    def test_what_is_neither_true_nor_false_is_no_yes(self, colour: str, answer: object) -> None:
+        """An adapter's decision is a bool, or the reset is refused."""
+
+        class Deciding(KeyedTokenHasher):
+            def verify(self, stored: str, secret: bytes, /) -> Any:
+                return answer
+
+        accounts = FakeAccounts()
+        accounts.add("alice", ADDRESS)
+        directory = accounts if colour == "sync" else AsyncFakeAccounts(accounts)
+        manager = make(colour, accounts=directory, hasher=Deciding([KEY]))
+
+        async def story() -> None:
+            issued = await manager.issue_token("alice")
+            await manager.reset_password(issued.token, "new")
+
+        def reset() -> None:
+            if colour == "sync":
+                manager.reset_password(manager.issue_token("alice").token, "new")
+            else:
+                asyncio.run(story())
+
+        with pytest.raises(ConfigurationError, match="decides"):
+            reset()
         assert accounts.password("alice") == "old"
 
     def test_a_step_that_truly_waits_is_a_clear_error(self) -> None:
