@@ -100,7 +100,8 @@ class ThreadDispatcher:
             self._unrun.clear()
             threads, self._threads = self._threads, []
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread is not threading.current_thread():  # a job may close its own dispatcher
+                thread.join(max(0.0, deadline - time.monotonic()))
         return [entry.job for entry in left]
 
     def _take_no_more(self) -> None:
@@ -135,7 +136,7 @@ class ThreadDispatcher:
                     return entry
                 if self._closed:
                     return None
-                self._changed.wait(pause)
+                self._changed.wait(pause if pause is None else min(pause, threading.TIMEOUT_MAX))
 
 
 _open_dispatchers: Final[weakref.WeakSet[ThreadDispatcher]] = weakref.WeakSet()
@@ -166,9 +167,7 @@ class AsyncTaskDispatcher:
         self._jobs: dict[asyncio.Task[None], _AsyncJob] = {}
         self._unrun: list[str] = []  # for close to report
         self._pauses: set[asyncio.Future[None]] = set()
-        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._places: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._closed = False
 
     async def dispatch(
@@ -187,9 +186,10 @@ class AsyncTaskDispatcher:
     async def close(self, timeout: float, /) -> Sequence[str]:
         """See `Dispatcher.close`. Jobs still in progress after `timeout` are cancelled and count as left."""
         self._closed = True
-        for pause in self._pauses:
-            _wake(pause)
         loop = asyncio.get_running_loop()
+        for pause in self._pauses:
+            if pause.get_loop() is loop:
+                _wake(pause)
         jobs = {task: entry.job for task, entry in self._jobs.items() if task.get_loop() is loop}
         if jobs:
             await asyncio.wait(jobs, timeout=timeout)
@@ -202,10 +202,15 @@ class AsyncTaskDispatcher:
     async def _work(self, entry: "_AsyncJob", run: Callable[[str], Awaitable[None]], delay: float) -> None:
         if delay > 0 and not self._closed:
             await self._pause(delay)
-        loop = asyncio.get_running_loop()
-        async with self._places.setdefault(loop, asyncio.Semaphore(self._concurrency)):
+        async with self._place():
             entry.begun = True
             await run(entry.job)
+
+    def _place(self) -> asyncio.Semaphore:
+        """Where the jobs of the running loop queue. Those of closed loops are forgotten."""
+        for ended in [loop for loop in self._places if loop.is_closed()]:
+            del self._places[ended]
+        return self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._concurrency))
 
     async def _pause(self, delay: float) -> None:
         loop = asyncio.get_running_loop()

@@ -23,6 +23,8 @@ class MemoryThrottle:
     keys share by a secret seed: such a key may be refused early if a flood hit all its four cells, never late. The
     defaults take about 20 MB for each limit at the most; the manager has three.
 
+    As with any fixed window, the limit may be had once more right after a window's end.
+
     May be called from several threads.
     """
 
@@ -117,8 +119,8 @@ class _SharedCounts:
 
     def hit(self, key: str, limit: int, now: int) -> int:
         if not self._lasts(now):
-            self.ends = now + self._length
             self._counts = array("L", bytes(array("L").itemsize * _ROWS * _WIDTH))
+            self.ends = now + self._length
         cells = self._cells(key)
         count = min(self._counts[cell] for cell in cells)
         if count >= limit:
