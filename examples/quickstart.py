@@ -4,6 +4,7 @@ Run it: ``python examples/quickstart.py``. It makes a folder of its own, prints 
 plays the visitor too. To send real mail, give the manager an SMTPMailer instead.
 """
 
+import hashlib
 import io
 import secrets
 import sqlite3
@@ -27,7 +28,7 @@ CREATE TABLE IF NOT EXISTS users (
     active INTEGER NOT NULL DEFAULT 1
 );
 CREATE TABLE IF NOT EXISTS sessions (
-    token TEXT PRIMARY KEY,
+    token_digest TEXT PRIMARY KEY,
     user_id INTEGER NOT NULL REFERENCES users
 );
 """
@@ -39,6 +40,7 @@ class Accounts:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._hasher = PasswordHasher()
+        self._nobody = self._hasher.hash(secrets.token_urlsafe(32))
         with self._transaction() as connection:
             connection.executescript(SCHEMA)
 
@@ -57,19 +59,21 @@ class Accounts:
     def log_in(self, email: str, password: str) -> str | None:
         """A new session's token, or None."""
         with self._transaction() as connection:
-            row = connection.execute("SELECT id, password_hash FROM users WHERE email = ?", (email,)).fetchone()
+            query = "SELECT id, password_hash FROM users WHERE email = ? AND active"
+            user_id, password_hash = connection.execute(query, (email,)).fetchone() or (None, self._nobody)
             try:
-                self._hasher.verify(row[1] if row else self._hasher.hash("nobody"), password)
+                self._hasher.verify(password_hash, password)  # for nobody too, so that the time tells nothing
             except VerificationError:
                 return None
             token = secrets.token_urlsafe(32)
-            connection.execute("INSERT INTO sessions VALUES (?, ?)", (token, row[0]))
+            connection.execute("INSERT INTO sessions VALUES (?, ?)", (_digest(token), user_id))
             return token
 
-    def is_logged_in(self, token: str | None) -> bool:
+    def is_logged_in(self, token: str) -> bool:
         """Whether a session lives."""
         with self._transaction() as connection:
-            return connection.execute("SELECT 1 FROM sessions WHERE token = ?", (token,)).fetchone() is not None
+            row = connection.execute("SELECT 1 FROM sessions WHERE token_digest = ?", (_digest(token),)).fetchone()
+            return row is not None
 
     def find(self, identifier: str, /) -> Account | None:
         """For resetkit: who is this, as typed?"""
@@ -100,6 +104,11 @@ class Accounts:
         """For resetkit: once more, since it may be called without `set_password` having come to its end."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE user_id = ?", (account_id,))
+
+
+def _digest(token: str) -> str:
+    """What is kept of a session's token, so that a stolen database opens no session."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def main() -> None:
@@ -140,7 +149,7 @@ def play(folder: Path) -> None:
     manager.close()
     store.close()
 
-    print("still logged in:", accounts.is_logged_in(session))
+    print("still logged in:", session is not None and accounts.is_logged_in(session))
     print("old password works:", accounts.log_in("alice@example.org", "correct horse battery") is not None)
     print("new password works:", accounts.log_in("alice@example.org", "a much longer one") is not None)
 

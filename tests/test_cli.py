@@ -2,9 +2,12 @@
 
 import io
 import runpy
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,11 +25,11 @@ def test_the_demo_tells_the_whole_story() -> None:
     for words in (
         "To: alice@example.org",
         "https://app.example/reset#",
-        "1 reset the password; the others: 15 times used",
-        "sessions of Alice ended: 1",
+        "1 reset the password; 15 were told that it was used.",
+        "Alice's sessions were ended 1 time.",
         "Your password was changed",
-        "InvalidTokenError('used')",
-        "InvalidTokenError('expired')",
+        "used: This link or code was already used.",
+        "expired: This link or code has expired.",
         "RequestDropped(reason='unknown'",
     ):
         assert words in done.stdout
@@ -81,6 +84,43 @@ def test_purge_explains_a_wrong_file(tmp_path: Path, content: bytes | None, caps
     assert main(["purge", str(path)]) == 1
     assert capsys.readouterr().err.startswith(f"resetkit: {path} is ")
     assert path.exists() == bool(content), "a wrong path must not make a file"
+
+
+def test_purge_leaves_another_database_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "users.sqlite3"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE users (id)")
+    before = path.read_bytes()
+    assert main(["purge", str(path)]) == 1
+    assert "holds no tokens" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_purge_names_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["purge", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_reader_who_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m resetkit demo | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_a_broken_pipe_ends_quietly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("resetkit.cli.run_demo", fail)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["demo"]) == 1
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"resetkit {version('resetkit')}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["purge"]])

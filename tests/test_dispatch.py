@@ -1025,6 +1025,22 @@ def test_close_cuts_a_delay_short_that_has_not_begun() -> None:
     run_in_loop(main)
 
 
+def test_close_leaves_the_delays_of_other_loops_alone() -> None:
+    """A job that waits in another loop is that loop's to wake: asyncio's futures belong to one thread."""
+    dispatcher, tasks, other = AsyncTaskDispatcher(), Tasks(), asyncio.new_event_loop()
+    other.run_until_complete(dispatcher.dispatch("waiting", tasks, delay=HOUR))
+    other.run_until_complete(others_run())
+
+    async def close() -> None:
+        assert await dispatcher.close(0) == []
+
+    run_in_loop(close)
+    assert tasks.ended == []
+    other.run_until_complete(dispatcher.close(PATIENCE))
+    assert tasks.ended == ["waiting"]
+    other.close()
+
+
 def test_cut_delay_leaves_nothing_behind() -> None:
     """A delay that was cut short leaves no timer in the loop and no job in the dispatcher."""
 

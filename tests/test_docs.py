@@ -87,7 +87,7 @@ def test_the_quickstart_plays_its_story(capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "refused: Please use at least 8 characters." in printed
     assert printed.endswith(
-        "refused: This token was already used. Ask for a new mail.\n"
+        "refused: This link or code was already used. Ask for a new mail if you need one.\n"
         "still logged in: False\nold password works: False\nnew password works: True\n"
     )
 

@@ -358,8 +358,10 @@ class TestFailures:
         with kit.failing(step, OSError("away")):
             kit.request()
         failed = kit.of(MailFailed)
-        assert sorted((event.attempt, event.retry) for event in failed) == [(1, True), (2, True), (3, True), (4, False)]
+        assert [(event.attempt, event.retry) for event in failed] == [(1, True), (2, True), (3, True), (4, False)]
         assert {event.error for event in failed} == {"OSError"}
+        assert {event.account_id for event in failed} == {None if "find" in step else "alice"}
+        assert all("harness.py:" in event.at and event.at.endswith(" in fail") for event in failed)
         assert kit.reset_mails == []
 
     def test_a_mail_that_failed_once_is_sent_once_and_works(self, kit: Harness) -> None:
@@ -393,13 +395,26 @@ class TestFailures:
         kit.on_step["dispatcher.dispatch before"] = full_later
         with kit.failing("mailer.send before", OSError("away")):
             kit.request()
-        assert [event.retry for event in kit.of(MailFailed)] == [False]
+        assert [type(event).__name__ for event in kit.events] == ["MailFailed", "JobLost", "ResetRequested"]
 
     def test_a_directory_that_answers_nonsense_mails_nothing(self, kit: Harness) -> None:
         kit.replace("accounts", "find", lambda _identifier: {"email": ADDRESS})
         kit.request()
-        assert {event.error for event in kit.of(MailFailed)} == {"ConfigurationError"}
+        assert {event.error for event in kit.of(MailFailed)} == {
+            "ConfigurationError: the account directory must return Account or None, not dict"
+        }
         assert kit.reset_mails == []
+
+    def test_a_mistake_in_the_application_s_own_code_is_told_with_its_place(self, kit: Harness) -> None:
+        def find(_identifier: str) -> None:
+            raise NameError("s3cret")
+
+        kit.replace("accounts", "find", find)
+        kit.request()
+        failed = kit.of(MailFailed)[0]
+        assert failed.error == "NameError"
+        assert failed.at.startswith(__file__)
+        assert failed.at.endswith(" in find")
 
     def test_what_on_event_raises_goes_no_further(
         self, make_harness: MakeHarness, caplog: pytest.LogCaptureFixture

@@ -664,21 +664,29 @@ class TestAsyncTwins:
         assert sync_mailer.outbox == async_mailer.outbox == mails
 
 
+RULE = "-" * 72 + "\n"
+
+
 class TestConsoleMailer:
+    @pytest.mark.parametrize("arguments", [{"stream": "a path"}, {"compose": "hello"}])
+    def test_what_cannot_be_written_to_or_called_is_refused(self, arguments: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError):
+            ConsoleMailer(**arguments)
+
     def test_it_writes_recipient_subject_and_text_to_the_stream(self) -> None:
         stream = io.StringIO()
         mail = reset_mail(code="BCDFGHJK")
         ConsoleMailer(stream).send(mail)
         head, _, text = stream.getvalue().partition("\n\n")
-        assert head == f"To: {ADDRESS}\nSubject: Choose a new password for app.example"
-        assert text == content(default_message(mail), "plain") + "\n"
+        assert head == f"{RULE}To: {ADDRESS}\nSubject: Choose a new password for app.example"
+        assert text == content(default_message(mail), "plain") + RULE
         assert mail.link in text.splitlines()
 
-    def test_it_writes_to_standard_error_as_it_is_when_sending(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_it_writes_to_standard_output_as_it_is_when_sending(self, capsys: pytest.CaptureFixture[str]) -> None:
         ConsoleMailer().send(notice_mail())
         out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith(f"To: {ADDRESS}\nSubject: Your password was changed\n\n")
+        assert err == ""
+        assert out.startswith(f"{RULE}To: {ADDRESS}\nSubject: Your password was changed\n\n")
 
     def test_it_shows_the_html_where_there_is_no_text(self) -> None:
         def compose(mail: Mail) -> EmailMessage:
@@ -689,7 +697,7 @@ class TestConsoleMailer:
 
         stream = io.StringIO()
         ConsoleMailer(stream, compose=compose).send(notice_mail())
-        assert stream.getvalue() == f"To: {ADDRESS}\nSubject: PasswordChangedMail\n\n<p>hello</p>\n\n"
+        assert stream.getvalue() == f"{RULE}To: {ADDRESS}\nSubject: PasswordChangedMail\n\n<p>hello</p>\n{RULE}"
 
     def test_it_shows_a_mail_without_any_text(self) -> None:
         def compose(mail: Mail) -> EmailMessage:
@@ -700,7 +708,7 @@ class TestConsoleMailer:
 
         stream = io.StringIO()
         ConsoleMailer(stream, compose=compose).send(notice_mail())
-        assert stream.getvalue() == f"To: {ADDRESS}\nSubject: PasswordChangedMail\n\n\n"
+        assert stream.getvalue() == f"{RULE}To: {ADDRESS}\nSubject: PasswordChangedMail\n\n{RULE}"
 
 
 class Page(HTMLParser):

@@ -87,10 +87,30 @@ def test_a_dump_of_the_file_holds_no_token(path: Path, tmp_path: Path) -> None:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("name", ["", ":memory:"])
-    def test_a_database_in_memory_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigurationError, match="MemoryTokenStore"):
+    @pytest.mark.parametrize(
+        ("name", "saying"),
+        [
+            ("", "MemoryTokenStore"),
+            (":memory:", "MemoryTokenStore"),
+            ("file:x?mode=memory", "not a URL"),
+            ("sqlite:///tokens.db", "not a URL"),
+            (None, "not NoneType"),
+            (5, "not int"),
+            ("/", "is a folder"),
+        ],
+    )
+    def test_what_is_no_path_of_a_file_is_refused(self, name: Any, saying: str) -> None:
+        with pytest.raises(ConfigurationError, match=saying):
             SQLiteTokenStore(name)
+
+    def test_a_file_without_tables_is_refused_where_none_shall_be_made(self, path: Path) -> None:
+        SQLiteTokenStore(path).close()
+        SQLiteTokenStore(path, create=False).close()
+        with closing(sqlite3.connect(path.with_name("other"))) as connection:
+            connection.execute("CREATE TABLE users (id)")
+        with pytest.raises(ConfigurationError, match="holds no tokens"):
+            SQLiteTokenStore(path.with_name("other"), create=False)
+        assert ask(path.with_name("other"), "PRAGMA journal_mode") == [("delete",)]
 
     def test_a_journal_that_is_no_write_ahead_log_is_refused(self, path: Path) -> None:
         store = SQLiteTokenStore(path)

@@ -95,6 +95,8 @@ class TestColours:
             {"on_event": on_event},
             {"hasher": AsyncHasher()},
             {"hasher": NumberHasher()},
+            {"clock": 5},
+            {"on_event": "log"},
             {"realm": None},
             {"realm": "\0"},
         ]
@@ -328,16 +330,16 @@ for lock in held:
 child = os.fork()
 if child == 0:
     manager.request_reset("alice@example.org", client="192.0.2.1")
-    manager.close(10)
     token = manager.issue_token("alice").token
     manager.reset_password(token, "new")
+    manager.close(10)
     os._exit(0 if accounts.password("alice") == "new" and mailer.outbox else 1)
 for lock in held:
     lock.release()
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 token = manager.issue_token("alice").token
-manager.close(10)
 manager.reset_password(token, "parent's")
+manager.close(10)
 sys.exit(status or (accounts.password("alice") != "parent's"))
 """
 
@@ -402,6 +404,15 @@ class TestClose:
             manager.request_reset(ADDRESS, client=None)
         manager.close()
         asyncio.run(story())
+
+    def test_a_closed_manager_takes_no_request_and_no_password_and_says_so(self) -> None:
+        manager = make("sync")
+        manager.close()
+        with pytest.raises(RuntimeError, match="for the life of the application"):
+            manager.request_reset(ADDRESS, client=None)
+        with pytest.raises(RuntimeError, match="for the life of the application"):
+            manager.reset_password("0" * 96, "new")
+        assert manager.purge_tokens() == 0
 
     def test_close_waits_for_a_reset_that_is_being_written(self) -> None:
         accounts, closed = FakeAccounts(), threading.Event()

@@ -324,6 +324,11 @@ class TestErrors:
         words = [each.reason for each in (PasswordRejectedError(), ThrottledError(1), InvalidRequestError("x"))]
         assert words == ["password_rejected", "throttled", "invalid_request"]
 
+    def test_a_rejected_password_always_has_sentences_that_are_text(self) -> None:
+        """Given one by one, as a validator's list, or not at all: a page can join them."""
+        assert PasswordRejectedError("a", "b").messages == PasswordRejectedError(["a", "b"]).messages == ("a", "b")  # type: ignore[arg-type]  # as validators do
+        assert PasswordRejectedError().messages == ("Please choose another password.",)
+
     def test_a_rejected_password_s_sentences_are_not_in_its_text(self) -> None:
         error = PasswordRejectedError("'hunter2' is too common")
         assert "hunter2" not in f"{error} {error!r}"

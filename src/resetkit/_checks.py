@@ -45,8 +45,14 @@ def require_secret(name: str, value: object) -> Secret:
 def check_type(name: str, value: object, kind: type[T]) -> T:
     """`value`, if it is of this type; bool is no int."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+        raise ConfigurationError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what cannot be called, now and not when it is needed."""
+    if not callable(value):
+        raise ConfigurationError(f"{name} must be a function, not {type(value).__name__}")
 
 
 def check_text(name: str, value: object) -> str:

@@ -43,8 +43,10 @@ def _check_port(name: str, port: object, methods: tuple[str, ...], colour: Colou
         if not callable(function):
             raise ConfigurationError(f"{name} needs a method {method}(), which {owner} does not have")
         if _is_async(function) != (colour == "async"):
-            wanted = "async: AsyncResetManager takes Async* adapters" if colour == "async" else "sync"
-            raise ConfigurationError(f"{name} must be {wanted}, but {owner}.{method} is not")
+            other = "sync" if colour == "async" else "async"
+            fitting = "ResetManager" if colour == "async" else "AsyncResetManager"
+            message = f"{name} must be {colour}, but {owner}.{method} is {other}: it goes with {fitting}"
+            raise ConfigurationError(message)
 
 
 def _is_async(function: object) -> bool:

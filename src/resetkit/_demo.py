@@ -50,13 +50,13 @@ def _tell(file: Path, port: int, inbox: "Queue[EmailMessage]") -> None:
         token = _show(mail)
 
         _say("3. A mail scanner opens the link, then Alice does. Looking never spends it.")
-        print("  ", manager.check_token(token))
-        print("  ", manager.check_token(token))
+        for who in ("the scanner", "Alice"):
+            print(f"   {who}: good until {manager.check_token(token).expires_at:%H:%M} UTC")
 
         _say(f"4. {_RACERS} requests use the link at the same moment, each with a password of its own.")
         outcomes = _race(manager, token)
-        print(f"   {outcomes.count('reset')} reset the password; the others: {outcomes.count('used')} times used")
-        print(f"   sessions of Alice ended: {accounts.ended}")
+        print(f"   {outcomes.count('reset')} reset the password; {outcomes.count('used')} were told that it was used.")
+        print(f"   Alice's sessions were ended {accounts.ended} time.")
 
         _say("5. Alice, too, is told by a mail that her password was changed:")
         print("  ", inbox.get(timeout=30)["Subject"])
@@ -72,7 +72,9 @@ def _tell(file: Path, port: int, inbox: "Queue[EmailMessage]") -> None:
 
         _say("8. What the application was told meanwhile:")
         for event, times in Counter(map(repr, events)).items():
-            print("  ", event, f"({times} times)" if times > 1 else "")
+            print(f"   {event}" + f" ({times} times)" * (times > 1))
+
+        _say("That was a link. Codes to type, refused passwords and more: see the README and examples/quickstart.py.")
     store.close()
 
 
@@ -95,7 +97,7 @@ def _refused(manager: ResetManager, token: str) -> None:
     try:
         manager.reset_password(token, "a new password")
     except InvalidTokenError as refused:
-        print("  ", repr(refused), "-", refused)
+        print(f"   {refused.reason}: {refused}")
 
 
 def _say(sentence: str) -> None:

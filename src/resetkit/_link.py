@@ -12,7 +12,7 @@ PLACEHOLDER: Final = "{token}"
 
 # RFC 3986 reserved and unreserved characters, and "%", that may stand in a template. Everything else, the
 # backslash above all, is read in different ways by different programs.
-_ALLOWED: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+", re.ASCII)
+_STRANGE: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]", re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
 
 
@@ -24,14 +24,19 @@ def check_link(template: object) -> str:
     """
     if not isinstance(template, str):
         raise ConfigurationError('link must be a str such as "https://app.example/reset#{token}"')
-    before, _, after = template.partition(PLACEHOLDER)
-    if template.count(PLACEHOLDER) != 1 or not _ALLOWED.fullmatch(before + after):
-        raise ConfigurationError("link must hold {token} exactly once, and else only characters that a URL may hold")
+    if (times := template.count(PLACEHOLDER)) != 1:
+        raise ConfigurationError(f"link must hold {PLACEHOLDER} exactly once, not {times} times")
+    if strange := _STRANGE.search(template.replace(PLACEHOLDER, "")):
+        raise ConfigurationError(
+            f"link holds {strange[0]!r}, which a URL may not hold: only {PLACEHOLDER} is filled in"
+        )
     try:
         parts = urlsplit(template)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigurationError("link has an address or port that cannot be read") from None
+    if not parts.scheme or not parts.netloc:
+        raise ConfigurationError("link must be absolute, such as https://app.example/reset#{token}")
     if PLACEHOLDER in parts.netloc or not host or "@" in parts.netloc or port == 0:
         raise ConfigurationError("link must name its host plainly, without user name or password, before {token}")
     if not _is_host(host):

@@ -37,6 +37,7 @@ import itertools
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ from typing import Any, Final, Literal, NotRequired, Protocol, Self, TypedDict, 
 
 from resetkit import events
 from resetkit._checks import (
+    check_callable,
     check_duration,
     check_instant,
     check_text,
@@ -153,6 +155,8 @@ class Engine:
         realm: str,
         runtime: Runtime,
     ) -> None:
+        check_callable("clock", clock)
+        check_callable("on_event", on_event)
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event must be a plain function: it is called in whichever thread")
         self._accounts = accounts
@@ -176,12 +180,16 @@ class Engine:
     async def request_reset(
         self, identifier: str, *, client: str | None, code: bool = False, context: Mapping[str, str] = NO_CONTEXT
     ) -> ResetReceipt:
-        """As `ResetManager.request_reset`."""
+        """Take a visitor's request and answer alike, whoever asked. See `ResetManager.request_reset`.
+
+        Raises ThrottledError, and InvalidRequestError for what is no text.
+        """
         identifier = require_secret("identifier", identifier)
         _optional_text("client", client)
         if code is not True and code is not False:
             raise InvalidRequestError("code must be True or False")
         context = _clean(context)
+        self._require_open()
         now = self._now()
         if not self._is_identifier(identifier):
             identifier = Secret()
@@ -236,41 +244,38 @@ class Engine:
     # The job: steps 4 to 8, and the notices.
 
     async def run_job(self, job: str) -> None:
-        """As `ResetManager.run_job`."""
+        """Do the work of a job that a queue carried; raises what failed. See `ResetManager.run_job`."""
         job = require_secret("job", job)
         parsed = self._parse_job(job)
         if parsed is not None:
+            run = Run(parsed)
             try:
-                await self._perform(parsed)
+                await self._perform(run)
             except Exception as error:
-                self._emit_failed(parsed, error, retry=False)
+                self._emit_failed(run, error, retry=False)
                 raise
 
     async def _run_dispatched(self, text: str) -> None:
         job = decode_job(text)
+        run = Run(job)
         try:
-            await self._perform(job)
+            await self._perform(run)
         except Exception as error:  # noqa: BLE001  # whatever the adapters raise, the mail is tried again
-            self._emit_failed(job, error, retry=await self._dispatch_again(job))
+            retry = job.attempt < self._policy.mail_attempts
+            self._emit_failed(run, error, retry=retry)
+            if retry:
+                await self._hand_over(next_attempt(job), self._policy.mail_retry_delay * 2 ** (job.attempt - 1))
         except BaseException:
             if not self._closed:  # closing reports the jobs it leaves by itself
                 self._emit_lost(job)
             raise
 
-    async def _dispatch_again(self, job: Job) -> bool:
-        if job.attempt >= self._policy.mail_attempts:
-            return False
-        delay = self._policy.mail_retry_delay * 2 ** (job.attempt - 1)
-        return await self._hand_over(next_attempt(job), delay)
-
-    async def _hand_over(self, job: Job, delay: timedelta = timedelta(0)) -> bool:
+    async def _hand_over(self, job: Job, delay: timedelta = timedelta(0)) -> None:
         """Dispatch where no visitor can be told of a failure: it becomes an event."""
         try:
             await self._dispatcher.dispatch(encode_job(job), self._run_dispatched, delay=delay)
         except Exception:  # noqa: BLE001  # a full or broken dispatcher must not undo what was done
             self._emit_lost(job)
-            return False
-        return True
 
     def _parse_job(self, text: str) -> Job | None:
         try:
@@ -283,13 +288,13 @@ class Engine:
             return None
         return job
 
-    async def _perform(self, job: Job) -> None:
-        if isinstance(job, ResetJob):
-            await self._mail_token(job)
+    async def _perform(self, run: "Run") -> None:
+        if isinstance(run.job, ResetJob):
+            await self._mail_token(run, run.job)
         else:
-            await self._mail_notice(job)
+            await self._mail_notice(run.job)
 
-    async def _mail_token(self, job: ResetJob) -> None:
+    async def _mail_token(self, run: "Run", job: ResetJob) -> None:
         now = self._now()
         if now - job.created_at >= self._policy.link_lifetime:
             self._emit(events.RequestDropped(reason="late", selector=job.selector))
@@ -298,6 +303,7 @@ class Engine:
         if account is None or not account.can_reset:
             await self._drop(job, _why_not(job, account), account, None, now)
             return
+        run.account_id = account.id
         draft = await self._mint(
             "mail", account.id, stamp_digest(self._realm, job.selector, account), job.selector, now, code=job.code
         )
@@ -401,7 +407,10 @@ class Engine:
     # The visitor comes back: steps 9 to 11, and 13 for a look.
 
     async def check_token(self, token: str, *, client: str | None = None) -> ResetTicket:
-        """As `ResetManager.check_token`."""
+        """Look whether a token is good, without spending a link. See `ResetManager.check_token`.
+
+        Raises InvalidTokenError with its reason, ThrottledError, InvalidRequestError.
+        """
         token = require_secret("token", token)
         _optional_text("client", client)
         record, expires_at, _ = await self._match(token, client, NO_CONTEXT)
@@ -470,11 +479,16 @@ class Engine:
     async def reset_password(
         self, token: str, new_password: str, *, client: str | None = None, context: Mapping[str, str] = NO_CONTEXT
     ) -> ResetTicket:
-        """As `ResetManager.reset_password`."""
+        """Set a new password, once; end all sessions; send the notices. See `ResetManager.reset_password`.
+
+        Raises InvalidTokenError with its reason; PasswordRejectedError, and the token is still good; ThrottledError;
+        InvalidRequestError; and what the directory raised.
+        """
         token = require_secret("token", token)
         new_password = require_secret("new_password", new_password)
         _optional_text("client", client)
         context = _clean(context)
+        self._require_open()
         self._refuse_password(new_password)
         record, expires_at, parsed = await self._match(token, client, context)
         await self._runtime.protect(self._redeem(record, expires_at, parsed.part, new_password, context))
@@ -564,7 +578,10 @@ class Engine:
     # For operators.
 
     async def issue_token(self, account_id: str, *, lifetime: timedelta = OPERATOR_LIFETIME) -> IssuedToken:
-        """As `ResetManager.issue_token`."""
+        """Make a link for an operator to hand over. See `ResetManager.issue_token`.
+
+        Raises LookupError if the account is unknown or may not reset; ValueError for a lifetime over 7 days.
+        """
         require_text("account_id", account_id)
         check_duration("lifetime", lifetime, most=MAX_OPERATOR_LIFETIME)
         account = _account(await self._accounts.get(account_id))
@@ -580,14 +597,14 @@ class Engine:
         return IssuedToken(token=draft.token, link=link, expires_at=draft.record.expires_at)
 
     async def revoke_tokens(self, account_id: str) -> int:
-        """As `ResetManager.revoke_tokens`."""
+        """End all outstanding tokens of an account, and say how many."""
         require_text("account_id", account_id)
         count = await self._store.revoke(account_id, now=self._now())
         self._emit(events.TokensRevoked(account_id=account_id, count=count))
         return count
 
     async def purge_tokens(self) -> int:
-        """As `ResetManager.purge_tokens`."""
+        """Delete the records past their keep time, in small batches, and say how many."""
         before, batch, count = self._now(), self._policy.purge_batch, 0
         while purged := await self._store.purge(before=before, limit=batch):
             count += purged
@@ -595,7 +612,7 @@ class Engine:
         return count
 
     async def close(self, timeout: float = 30.0) -> None:
-        """As `ResetManager.close`."""
+        """Run what is left, for at most `timeout` seconds; report what is not run. See `ResetManager.close`."""
         deadline = time.monotonic() + timeout
         try:
             await self._runtime.close(timeout)
@@ -605,6 +622,10 @@ class Engine:
                 self._emit_lost(decode_job(text))
 
     # Small things.
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this manager was closed: make one for the life of the application, and close it last")
 
     def _now(self) -> datetime:
         now = self._clock()
@@ -627,12 +648,22 @@ class Engine:
     ) -> None:
         self._emit(events.RequestThrottled(action=action, by=by, retry_after=retry_after, context=context))
 
-    def _emit_failed(self, job: Job, error: Exception, *, retry: bool) -> None:
-        name = type(error).__name__
-        self._emit(events.MailFailed(attempt=job.attempt, error=name, retry=retry, **_named(job)))
+    def _emit_failed(self, run: "Run", error: Exception, *, retry: bool) -> None:
+        failed = events.MailFailed(
+            attempt=run.job.attempt, error=_told(error), at=_place(error), retry=retry, **_named(run.job)
+        )
+        self._emit(replace(failed, account_id=run.account_id or failed.account_id))
 
     def _emit_lost(self, job: Job) -> None:
         self._emit(events.JobLost(**_named(job)))
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt at a job, and whose it turned out to be."""
+
+    job: Job
+    account_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -702,6 +733,18 @@ def _why_not(job: ResetJob, account: Account | None) -> Literal["cannot_reset", 
     if account is not None:
         return "cannot_reset"
     return "unknown" if job.identifier else "empty"
+
+
+def _told(error: Exception) -> str:
+    """What may be told of an error: its type; its text only where it is ours, which quotes nobody."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, ConfigurationError) else name
+
+
+def _place(error: Exception) -> str:
+    """Where an error was raised, without what was in the variables there."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
 
 
 class _JobNames(TypedDict):

@@ -243,7 +243,10 @@ class ResetManager:
         step(self._engine.run_job(job))
 
     def close(self, timeout: float = 30.0) -> None:
-        """Run what is left, for at most `timeout` seconds, and report each job left as JobLost. Twice does no harm."""
+        """Run what is left, for at most `timeout` seconds, and report each job left as JobLost. Twice does no harm.
+
+        Store and mailer stay open: they are yours. Afterwards `request_reset` and `reset_password` raise RuntimeError.
+        """
         step(self._engine.close(timeout))
 
     def __enter__(self) -> Self:

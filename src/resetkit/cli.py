@@ -1,9 +1,11 @@
 """The command ``resetkit``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from resetkit._demo import run_demo
@@ -15,22 +17,28 @@ from resetkit.stores.sqlite import SQLiteTokenStore
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 for success, 1 for a failure that was explained, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="resetkit", description="Password reset for any Python application.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('resetkit')}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="show a complete reset in the terminal")
     purge = commands.add_parser("purge", help="delete the records past their keep time from an SQLite file; for cron")
     purge.add_argument("file", type=Path, help="the file that SQLiteTokenStore was given")
     options = parser.parse_args(arguments)
-    if options.command == "demo":
+    try:
+        if options.command == "purge":
+            return _purge(options.file)
         run_demo()
-        return 0
-    return _purge(options.file)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _purge(file: Path) -> int:
-    if not file.is_file():
+    if not file.exists():
         return _fail(f"{file} is not there: give the file that SQLiteTokenStore was given")
     try:
-        store = SQLiteTokenStore(file)
+        store = SQLiteTokenStore(file, create=False)
     except ConfigurationError as error:
         return _fail(str(error))
     try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from resetkit._checks import check_duration, check_whole
+from resetkit._checks import check_callable, check_duration, check_whole
 from resetkit._fork import start_afresh_in_child
 from resetkit.errors import ThrottledError
 
@@ -58,6 +58,7 @@ class ThreadDispatcher:
     ) -> None:
         self._workers = check_whole("workers", workers, least=1)
         self._capacity = check_whole("capacity", capacity, least=1)
+        check_callable("around", around)
         self._around = around
         self._start_afresh()
         start_afresh_in_child(self)

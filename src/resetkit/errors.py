@@ -3,19 +3,32 @@
 No error carries a token, code, hash, stamp, identifier or password, so each may be logged as it is.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar, Final, Literal
 
 TokenReason = Literal["unknown", "expired", "used", "superseded", "revoked", "stale"]
 """Why a token is refused. All but ``"unknown"`` are told only to who holds the real secret."""
 
 _TOKEN_TEXTS: Final[dict[TokenReason, str]] = {
-    "unknown": "This token is not valid. Ask for a new mail.",
-    "expired": "This token has expired. Ask for a new mail.",
-    "used": "This token was already used. Ask for a new mail.",
-    "superseded": "A newer mail was sent. Use the newest one.",
-    "revoked": "This token was withdrawn. Ask for a new mail.",
+    "unknown": "This link or code is not valid. Check it, or ask for a new mail.",
+    "expired": "This link or code has expired. Ask for a new mail.",
+    "used": "This link or code was already used. Ask for a new mail if you need one.",
+    "superseded": "A newer mail was sent. Please use that one.",
+    "revoked": "This link or code was withdrawn. Ask for a new mail.",
     "stale": "The account has changed since this mail was sent. Ask for a new mail.",
 }
+
+
+_REJECTED_TEXT: Final = "Please choose another password."
+
+
+def _flat(messages: tuple[object, ...]) -> Iterator[object]:
+    """The sentences, whether given one by one or as the list that a validator returns."""
+    for each in messages:
+        if isinstance(each, list | tuple):
+            yield from each
+        else:
+            yield each
 
 
 class ResetError(Exception):
@@ -62,7 +75,7 @@ class PasswordRejectedError(ResetError):
 
     def __init__(self, *messages: str) -> None:
         super().__init__()
-        self.messages = messages
+        self.messages = tuple(str(each) for each in _flat(messages)) or (_REJECTED_TEXT,)
 
     def __str__(self) -> str:
         return "The new password was refused. Show the visitor what .messages says."

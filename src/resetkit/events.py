@@ -62,12 +62,14 @@ class MailSent:
 class MailFailed:
     """A job failed in the directory, the store or the mailer.
 
-    ``error`` is the exception's type name: its text may quote an address. ``retry``: it was handed over again.
+    ``error`` is the exception's type name, for its text may quote an address; a ConfigurationError comes with its
+    text. ``at`` says where it was raised: file, line and function. ``retry``: it is tried again.
     """
 
     mail: Literal["reset", "notice"]
     attempt: int
     error: str
+    at: str
     retry: bool
     account_id: str | None = None
     selector: str | None = None

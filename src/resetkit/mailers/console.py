@@ -1,16 +1,22 @@
 """Mails on the console, for development: whoever sees the console sees the tokens."""
 
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
+from resetkit._checks import check_callable
 from resetkit.mailers.message import Compose, default_message
 from resetkit.mails import Mail
 
+_RULE: Final = "-" * 72
+
 
 class ConsoleMailer:
-    """Writes each mail's text to `stream`, standard error by default. Never use it in production."""
+    """Writes each mail's text to `stream`, standard output by default. Never use it in production."""
 
     def __init__(self, stream: TextIO | None = None, *, compose: Compose = default_message) -> None:
+        check_callable("compose", compose)
+        if stream is not None:
+            check_callable("stream.write", getattr(stream, "write", None))
         self._stream = stream
         self._compose = compose
 
@@ -19,8 +25,8 @@ class ConsoleMailer:
         message = self._compose(mail)
         part = message.get_body(("plain", "html"))
         content = part.get_content() if part else ""
-        stream = self._stream or sys.stderr
-        stream.write(f"To: {mail.to}\nSubject: {message['Subject']}\n\n{content}\n")
+        stream = self._stream or sys.stdout
+        stream.write(f"{_RULE}\nTo: {mail.to}\nSubject: {message['Subject']}\n\n{content}{_RULE}\n")
         stream.flush()
 
 

@@ -13,7 +13,7 @@ from email.utils import localtime, make_msgid
 from functools import partial
 from typing import Final, Literal, get_args
 
-from resetkit._checks import check_address, check_duration, check_text, check_whole, is_single_line
+from resetkit._checks import check_address, check_callable, check_duration, check_text, check_whole, is_single_line
 from resetkit._fork import start_afresh_in_child
 from resetkit._hosts import is_loopback, read_ip
 from resetkit._threads import Threads
@@ -73,6 +73,7 @@ class SMTPMailer:
         self._context = _verifying(context)
         self._timeout = check_duration("timeout", timeout, whole=False).total_seconds()
         self._reuse = 0.0 if reuse is None else check_duration("reuse", reuse, whole=False).total_seconds()
+        check_callable("compose", compose)
         self._compose = compose
         self._start_afresh()
         start_afresh_in_child(self)

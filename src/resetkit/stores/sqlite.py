@@ -90,13 +90,15 @@ class SQLiteTokenStore:
     The file may be the application's own database: the tables' names begin with ``resetkit_``. Put it on a local disk,
     since WAL does not work over a network. A writer waits at most `busy_timeout` for others, then raises
     ``sqlite3.OperationalError``. May be used from any thread and survives a fork: each operation has a connection to
-    itself. Raises ConfigurationError if the file is no database, cannot be written, or was made by a newer resetkit.
+    itself. With ``create=False`` a file without resetkit's tables is refused and left as it is. Raises
+    ConfigurationError if the file is no database, cannot be written, or was made by a newer resetkit.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
-        self._path = os.fspath(path)
-        if self._path in {"", ":memory:"}:
-            raise ConfigurationError("SQLiteTokenStore needs the path of a file; for memory, use MemoryTokenStore")
+    def __init__(
+        self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT, create: bool = True
+    ) -> None:
+        self._path = _file_path(path)
+        self._create = create
         self._busy_seconds = check_duration("busy_timeout", busy_timeout, whole=False).total_seconds()
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
@@ -224,10 +226,11 @@ class SQLiteTokenStore:
 
     def _prepare(self) -> None:
         with self._connection() as connection:
+            if not self._create and not _has_tables(connection):
+                raise ConfigurationError(f"{self._path} holds no tokens: give the file that SQLiteTokenStore was given")
             self._use_wal(connection)
         with self._transaction() as connection:
-            made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'resetkit_schema'").fetchone()
-            if not made:
+            if not _has_tables(connection):
                 for statement in _SCHEMA:
                     connection.execute(statement)
             (version,) = connection.execute("SELECT max(version) FROM resetkit_schema").fetchone()
@@ -283,6 +286,24 @@ _inherited: Final[list[sqlite3.Connection]] = []  # kept, because collecting one
 def _close_all(connections: list[sqlite3.Connection]) -> None:
     while connections:
         connections.pop().close()
+
+
+def _file_path(path: str | os.PathLike[str]) -> str:
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise ConfigurationError(f"SQLiteTokenStore needs the path of a file, not {type(path).__name__}") from None
+    if text in {"", ":memory:"}:
+        raise ConfigurationError("SQLiteTokenStore needs the path of a file; for memory, use MemoryTokenStore")
+    if text.startswith("file:") or "://" in text:
+        raise ConfigurationError("SQLiteTokenStore needs the path of a file, not a URL")
+    if os.path.isdir(text):  # noqa: PTH112  # the path is text already
+        raise ConfigurationError(f"{text} is a folder: SQLiteTokenStore needs the path of a file in it")
+    return text
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'resetkit_schema'").fetchone() is not None
 
 
 def _explained(path: str, error: sqlite3.DatabaseError) -> Exception:
