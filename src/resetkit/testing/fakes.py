@@ -10,7 +10,7 @@ class FakeClock:
     """A clock that stands until it is told to move. Pass it as ``clock``."""
 
     def __init__(self, now: datetime | None = None) -> None:
-        self.now = now or datetime(2030, 1, 1, tzinfo=UTC)
+        self.now: datetime = now or datetime(2030, 1, 1, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         """The time that it shows."""
