@@ -2,6 +2,8 @@
 
 from typing import Final, NoReturn, Self
 
+from typing_extensions import override
+
 HIDDEN: Final = "<hidden>"
 
 
@@ -16,6 +18,7 @@ class Confidential:
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
+    @override
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"{type(self).__name__} is secret and cannot be pickled; take str() of just what you need")
 
@@ -37,8 +40,10 @@ class Secret(str, Confidential):
 
     __slots__ = ()
 
+    @override
     def __repr__(self) -> str:
         return HIDDEN
 
+    @override
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise TypeError("a secret is not copied, nor read by asdict; take str() of just what you need")

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Queue
 
 from argon2 import PasswordHasher
+from typing_extensions import override
 
 from resetkit._sync import ResetManager
 from resetkit.errors import InvalidTokenError
@@ -160,6 +161,7 @@ def _inbox() -> Generator[tuple[int, "Queue[EmailMessage]"], None, None]:
     received: Queue[EmailMessage] = Queue()
 
     class Session(socketserver.StreamRequestHandler):
+        @override
         def handle(self) -> None:
             self._reply(220)
             while not (line := self.rfile.readline()).startswith(b"quit"):

@@ -6,6 +6,8 @@ No error carries a token, code, hash, stamp, identifier or password, so each may
 from collections.abc import Iterator
 from typing import ClassVar, Final, Literal
 
+from typing_extensions import override
+
 TokenReason = Literal["unknown", "expired", "used", "superseded", "revoked", "stale"]
 """Why a token is refused. All but ``"unknown"`` are told only to who holds the real secret."""
 
@@ -54,10 +56,12 @@ class InvalidTokenError(ResetError):
         self._reason: TokenReason = reason
 
     @property
+    @override
     def reason(self) -> TokenReason:
         """Why, as a word for programs."""
         return self._reason
 
+    @override
     def __str__(self) -> str:
         return _TOKEN_TEXTS[self._reason]
 
@@ -77,9 +81,11 @@ class PasswordRejectedError(ResetError):
         super().__init__()
         self.messages = tuple(str(each) for each in _flat(messages)) or (_REJECTED_TEXT,)
 
+    @override
     def __str__(self) -> str:
         return "The new password was refused. Show the visitor what .messages says."
 
+    @override
     def __reduce__(self) -> tuple[type["PasswordRejectedError"], tuple[str, ...]]:
         return type(self), self.messages
 
@@ -94,6 +100,7 @@ class ThrottledError(ResetError):
         super().__init__(retry_after)
         self.retry_after = retry_after
 
+    @override
     def __str__(self) -> str:
         return f"Too many requests. Try again in {self.retry_after} seconds."
 
