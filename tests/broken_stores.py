@@ -64,7 +64,7 @@ class ClaimLocksTheRecordOnly(MemoryTokenStore):
 @breaks("a_claim_uses_the_record_and_ends_its_siblings_of_every_kind")
 class ClaimIgnoresSiblings(MemoryTokenStore):
     def _revoke(self, account_id: str, now: datetime) -> int:
-        self._take_claims(account_id)
+        self._clear_claims(account_id)
         return 0
 
 
@@ -104,7 +104,7 @@ class LosingClaimTakesTheWinnersId(MemoryTokenStore):
     def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         won = super().claim(selector, claim_id=claim_id, now=now)
         if not won and (record := self._records.get(selector)):
-            self._take_claims(record.account_id)
+            self._clear_claims(record.account_id)
         return won
 
 
@@ -192,7 +192,7 @@ class RefusedAddSupersedes(MemoryTokenStore):
 @breaks("what_was_refused_takes_no_right_away")
 class RefusedAddTakesTheClaim(MemoryTokenStore):
     def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
-        self._take_claims(record.account_id)
+        self._clear_claims(record.account_id)
         return super().add(record, quotas=quotas, keep=keep)
 
 
@@ -348,7 +348,7 @@ class ReleaseTakesALinksGuess(MemoryTokenStore):
     "a_late_release_revives_nothing_after_another_claim",
 )
 class ClaimsAreNeverTaken(MemoryTokenStore):
-    def _take_claims(self, account_id: str) -> None:
+    def _clear_claims(self, account_id: str) -> None:
         pass
 
 

@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import ADDRESS, Harness, roomy
-from resetkit import InvalidRequestError, InvalidTokenError, PasswordRejectedError, code_token
+from harness import ADDRESS, KEY, Harness, roomy
+from resetkit import InvalidRequestError, InvalidTokenError, KeyedTokenHasher, PasswordRejectedError, code_token
 from resetkit._tokens import CODE_ALPHABET, CODE_LENGTH, make_code, make_secret, make_selector, parse_token
 from resetkit.events import GuessRefused, RequestDropped, TokenRefused
 
@@ -118,17 +119,31 @@ class TestCodes:
         kit.steps.clear()
         assert reason(kit, code_token(token[:32], WRONG)) == "unknown"
 
-    def test_of_two_hundred_guesses_at_once_five_are_compared(self, kit: Harness) -> None:
+    def test_of_forty_guesses_at_once_five_are_compared(self, tmp_path: Path) -> None:
+        """Through the manager, with the right code among them; CVE-2019-5421."""
+        compared: list[str] = []
+
+        class Counting(KeyedTokenHasher):
+            def verify(self, stored: str, secret: bytes, /) -> bool:
+                compared.append(stored)
+                return super().verify(stored, secret)
+
+        kit = Harness("sync", "sqlite", tmp_path, hasher=Counting([KEY]))
         handle, _ = kit.code()
-        store = kit.plain_store
-        barrier = threading.Barrier(20)
+        record = kit.record(handle)
+        assert record is not None
+        barrier = threading.Barrier(8)
 
-        def guess(_: int) -> int:
+        def guess(_: int) -> None:
             barrier.wait()
-            return sum(store.attempt(handle, limit=5) for _ in range(10))
+            for _ in range(5):
+                reason(kit, code_token(handle, WRONG))
 
-        with ThreadPoolExecutor(20) as guessers:
-            assert sum(guessers.map(guess, range(20))) == 5
+        with ThreadPoolExecutor(8) as guessers:
+            list(guessers.map(guess, range(8)))
+        assert compared.count(str(record.code_hash)) == 5
+        assert len(compared) == 40
+        kit.close()
 
 
 class TestDecoys:

@@ -26,7 +26,6 @@ from resetkit.events import (
     SessionsNotEnded,
     TokenChecked,
     TokenIssued,
-    TokenRefused,
     TokensPurged,
     TokensRevoked,
 )
@@ -483,7 +482,6 @@ class TestOperators:
         assert kit.of(TokensPurged)[-1].count == 5
         assert all(kit.record(token) is None for token in tokens)
         kit.reset(live)
-        assert {event.reason for event in kit.of(TokenRefused)} == set()
 
 
 def void(_result: object) -> None:

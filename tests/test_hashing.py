@@ -70,9 +70,7 @@ class TestEach:
             assert not hasher.verify(stored[:at], SECRET)
 
     def test_it_shows_no_key(self, hasher: TokenHasher) -> None:
-        shown = f"{hasher!r} {vars(hasher)!r}"
-        assert "nnn" not in shown.replace(repr(hasher), "") or "KeyedTokenHasher" in repr(hasher)
-        assert repr(NEW) not in repr(hasher)
+        assert "nnn" not in f"{hasher!r} {vars(hasher)!r}"
 
 
 class TestChangeOver:

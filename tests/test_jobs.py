@@ -118,7 +118,7 @@ def test_a_failing_mail_waits_twice_as_long_each_time(make_harness: MakeHarness,
     assert [delay.total_seconds() for delay in delays[1:]] == [5, 10, 20]
 
 
-def test_a_job_delivered_twice_mails_twice_within_the_quota_and_only_the_last_mail_works(
+def test_a_job_delivered_twice_mails_twice_and_only_the_last_mail_works(
     queued: tuple[Harness, list[str]],
 ) -> None:
     kit, jobs = queued

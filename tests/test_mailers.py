@@ -145,14 +145,14 @@ class TestDelivery:
         self, host: str, starttls: MailServer, certificates: Certificates
     ) -> None:
         context = certificates.client_context()
-        SMTPMailer(host, sender=SENDER, port=starttls.port, context=context, **LOGIN).send(reset_mail())
+        SMTPMailer(host, sender=SENDER, port=starttls.port, ssl_context=context, **LOGIN).send(reset_mail())
         (delivery,) = starttls.deliveries
         assert (delivery.encrypted, delivery.logged_in) == (True, True)
         assert starttls.quits == 1
 
     def test_implicit_tls_with_login(self, certificates: Certificates) -> None:
         with MailServer("tls", certificates.server_context(), login=True) as server:
-            mailer_for(server, security="tls", context=certificates.client_context(), **LOGIN).send(reset_mail())
+            mailer_for(server, security="tls", ssl_context=certificates.client_context(), **LOGIN).send(reset_mail())
         (delivery,) = server.deliveries
         assert (delivery.encrypted, delivery.logged_in) == (True, True)
 
@@ -299,11 +299,11 @@ class TestSecurity:
             MailServer(security, context, login=True) as server,
             pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"),
         ):
-            mailer_for(server, security=security, context=certificates.client_context(), **LOGIN).send(reset_mail())
+            mailer_for(server, security=security, ssl_context=certificates.client_context(), **LOGIN).send(reset_mail())
         assert (server.deliveries, server.logins) == ([], [])
 
     def test_a_wrong_login_is_refused_and_nothing_sent(self, starttls: MailServer, certificates: Certificates) -> None:
-        mailer = mailer_for(starttls, context=certificates.client_context(), username=USERNAME, password="wrong")
+        mailer = mailer_for(starttls, ssl_context=certificates.client_context(), username=USERNAME, password="wrong")
         with pytest.raises(smtplib.SMTPAuthenticationError):
             mailer.send(reset_mail())
         assert starttls.deliveries == []
@@ -402,7 +402,7 @@ class TestReuse:
     ) -> None:
         with MailServer(security, certificates.server_context(), login=True) as server:
             context = certificates.client_context()
-            mailer = mailer_for(server, security=security, context=context, reuse=timedelta(minutes=1), **LOGIN)
+            mailer = mailer_for(server, security=security, ssl_context=context, reuse=timedelta(minutes=1), **LOGIN)
             mailer.send(reset_mail("a@example.org"))
             mailer.send(reset_mail("b@example.org"))
             assert [delivery.recipients for delivery in server.deliveries] == [("a@example.org",), ("b@example.org",)]
@@ -521,9 +521,9 @@ class TestConstruction:
             ({"reply_to": "a@example.org\nBcc: eve@evil.example"}, "reply_to"),
             ({"username": "postman"}, "username and password"),
             ({"password": "secret"}, "username and password"),
-            ({"context": lenient(ssl.CERT_NONE, check_hostname=False)}, "context"),
-            ({"context": lenient(ssl.CERT_REQUIRED, check_hostname=False)}, "context"),
-            ({"context": lenient(ssl.CERT_OPTIONAL, check_hostname=True)}, "context"),
+            ({"ssl_context": lenient(ssl.CERT_NONE, check_hostname=False)}, "context"),
+            ({"ssl_context": lenient(ssl.CERT_REQUIRED, check_hostname=False)}, "context"),
+            ({"ssl_context": lenient(ssl.CERT_OPTIONAL, check_hostname=True)}, "context"),
             ({"timeout": timedelta(0)}, "timeout"),
             ({"timeout": 10}, "timeout"),
             ({"reuse": timedelta(seconds=-1)}, "reuse"),
@@ -609,7 +609,7 @@ class TestAsyncTwins:
             sender_name="Example",
             reply_to="help@example.org",
             port=starttls.port,
-            context=certificates.client_context(),
+            ssl_context=certificates.client_context(),
             reuse=timedelta(minutes=1),
             compose=partial(default_message, site="Example"),
             **LOGIN,
@@ -926,7 +926,7 @@ def wrong_certificate(certificates: Certificates) -> Generator[SMTPMailer]:
 @contextmanager
 def wrong_login(certificates: Certificates) -> Generator[SMTPMailer]:
     with MailServer("starttls", certificates.server_context(), login=True) as server:
-        yield mailer_for(server, context=certificates.client_context(), username=USERNAME, password="wrong")
+        yield mailer_for(server, ssl_context=certificates.client_context(), username=USERNAME, password="wrong")
     assert server.deliveries == []
 
 

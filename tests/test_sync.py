@@ -11,11 +11,12 @@ import threading
 import weakref
 from collections.abc import Awaitable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import ADDRESS, KEY, LINK
+from harness import ADDRESS, KEY, LINK, Colour, Harness
 from resetkit import (
     AsyncResetManager,
     ConfigurationError,
@@ -24,6 +25,7 @@ from resetkit import (
     ResetManager,
     ResetPolicy,
     _fork,
+    code_token,
 )
 from resetkit._sync import lift, step
 from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
@@ -283,9 +285,11 @@ class TestHashing:
         assert hasher.most == 2
         assert all(name.startswith("resetkit-hash") for name in hasher.threads)
 
-    @pytest.mark.parametrize("store", ["no record", "no guess left"])
+    @pytest.mark.parametrize("case", ["no record for a link", "no record for a code", "no guess left"])
     @pytest.mark.parametrize("colour", ["sync", "async"])
-    def test_where_there_is_nothing_to_compare_a_dummy_costs_the_same(self, colour: str, store: str) -> None:
+    def test_where_there_is_nothing_to_compare_a_dummy_costs_the_same(
+        self, colour: Colour, case: str, tmp_path: Path
+    ) -> None:
         """One verify each, as for a wrong secret (CVE-2020-11063 and its kin)."""
         verified: list[str] = []
 
@@ -294,19 +298,21 @@ class TestHashing:
                 verified.append(stored)
                 return super().verify(stored, secret)
 
-        manager = make(colour, hasher=Noting([KEY]))
-        token = "0" * 96 if store == "no record" else "0" * 32 + "-BBBBBBBB"
-
-        def look() -> None:
-            if colour == "sync":
-                manager.check_token(token)
-            else:
-                asyncio.run(manager.check_token(token))
-
+        kit = Harness(colour, "memory", tmp_path, hasher=Noting([KEY]))
+        handle, code = kit.code()
+        token = {"no record for a link": "0" * 96, "no record for a code": "0" * 32 + "-BBBBBBBB"}.get(case, "")
+        if not token:
+            token = code_token(handle, code)
+            for _ in range(5):
+                kit.plain_store.attempt(handle, limit=5)
         with pytest.raises(InvalidTokenError):
-            look()
+            kit.check(token)
+        record = kit.record(handle)
+        assert record is not None
         assert len(verified) == 1
-        assert verified[0].startswith("hmac-sha256$")
+        assert verified[0] not in {record.link_hash, record.code_hash}
+        assert len(verified[0]) == len(record.link_hash)
+        kit.close()
 
 
 FORKING = """

@@ -202,7 +202,7 @@ def check_armed_again(factory: Factory) -> None:
 
 @both_colours
 def test_limit_holds_again_after_the_window(factory: Factory) -> None:
-    """A lockout that ran out leaves the protection armed: the limit is enforced again (B76, CVE-2020-11052)."""
+    """A lockout that ran out leaves the protection armed: the limit is enforced again (CVE-2020-11052)."""
     check_armed_again(factory)
 
 
@@ -216,7 +216,7 @@ def check_armed_again_when_full(factory: Factory) -> None:
 
 @both_colours
 def test_limit_holds_again_after_the_window_when_full(factory: Factory) -> None:
-    """The same for a key that the table has no room for (B76)."""
+    """The same for a key that the table has no room for ()."""
     check_armed_again_when_full(factory)
 
 
@@ -227,7 +227,7 @@ def check_one_tick(factory: Factory) -> None:
 
 @both_colours
 def test_calls_in_one_tick_all_count(factory: Factory) -> None:
-    """N calls at the same instant count as N (B80)."""
+    """N calls at the same instant count as N (H1-3287208)."""
     check_one_tick(factory)
 
 

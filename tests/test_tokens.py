@@ -101,7 +101,7 @@ class TestBinding:
         assert (digest(*first) == digest(*second)) == (first == second)
 
     def test_moving_the_border_between_parts_changes_the_digest(self) -> None:
-        assert digest("ab", "c") != digest("a", "bc") != digest("abc") != digest("abc", "")
+        assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest("abc", ""), digest("", "abc")}) == 5
 
     @pytest.mark.parametrize("change", [{"id": "bob"}, {"stamp": "other"}, {"email": "Alice@example.org"}])
     def test_the_stamp_s_digest_holds_account_stamp_and_exact_address(self, change: dict[str, str]) -> None:
@@ -225,8 +225,7 @@ class TestKeys:
     def test_the_form_of_an_identifier_has_a_form_of_its_own(self, identifier: str) -> None:
         """Spotify 2013: a canonical form that changes when taken twice lets one name count as two."""
         once = identifier_form(identifier)
-        assert once == once.strip()
-        assert throttle_key("request-identifier", "", once).isalnum()
+        assert identifier_form(once) == once
 
     @pytest.mark.parametrize(
         "spelling", ["MIKE@EXAMPLE.ORG", "mi\u212ae@example.org", " mike@example.org\u00a0", "ｍike@example.org"]

@@ -414,7 +414,9 @@ class TestPolicy:
     @given(
         st.lists(st.tuples(st.integers(1, 100), st.integers(1, 7 * 86400)), min_size=1, max_size=3), st.integers(1, 9)
     )
-    def test_the_guesses_a_day_are_never_undercounted(self, quotas: list[tuple[int, int]], guesses: int) -> None:
+    def test_the_guesses_at_a_day_s_mails_are_never_undercounted(
+        self, quotas: list[tuple[int, int]], guesses: int
+    ) -> None:
         """A greedy attacker who asks at every second that the quotas allow gets no more than was computed."""
         limits = tuple((count, timedelta(seconds=within)) for count, within in quotas)
         try:

@@ -1,4 +1,7 @@
-"""Pure checks that values run at construction; each raises ConfigurationError and says what to change."""
+"""Pure checks of form.
+
+``is_`` answers; ``check_`` raises ConfigurationError, the developer's; ``require_`` InvalidRequestError, a visitor's.
+"""
 
 import unicodedata
 from datetime import UTC, datetime, timedelta

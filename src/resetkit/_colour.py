@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Final, Literal
 
 from resetkit.errors import ConfigurationError
@@ -30,8 +31,7 @@ def check_ports(
     """Raise ConfigurationError for an adapter that lacks a method or is of the other colour."""
     for name, port in zip(_METHODS, (accounts, store, mailer, throttle, dispatcher), strict=True):
         _check_port(name, port, _METHODS[name], colour)
-    if hasher is not None:
-        _check_port("hasher", hasher, ("hash", "verify"), "sync")
+    _check_port("hasher", hasher, ("hash", "verify"), "sync")
 
 
 def _check_port(name: str, port: object, methods: tuple[str, ...], colour: Colour) -> None:
@@ -49,9 +49,9 @@ def _check_port(name: str, port: object, methods: tuple[str, ...], colour: Colou
             raise ConfigurationError(message)
 
 
-def _is_async(function: object) -> bool:
+def _is_async(function: Callable[..., object]) -> bool:
     """Whether calling gives an awaitable: an ``async def``, or one that says so in its return annotation."""
-    plain = inspect.unwrap(function) if callable(function) else function
+    plain = inspect.unwrap(function)
     if inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(
         inspect.getattr_static(plain, "__call__", None)
     ):

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from resetkit._confidential import Secret
-from resetkit._hosts import is_loopback, read_ip
+from resetkit._hosts import is_host, is_loopback
 from resetkit.errors import ConfigurationError
 
 PLACEHOLDER: Final = "{token}"
@@ -13,7 +13,6 @@ PLACEHOLDER: Final = "{token}"
 # RFC 3986 reserved and unreserved characters, and "%", that may stand in a template. Everything else, the
 # backslash above all, is read in different ways by different programs.
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]", re.ASCII)
-_HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
 
 
 def check_link(template: object) -> str:
@@ -39,7 +38,7 @@ def check_link(template: object) -> str:
         raise ConfigurationError("link must be absolute, such as https://app.example/reset#{token}")
     if PLACEHOLDER in parts.netloc or not host or "@" in parts.netloc or port == 0:
         raise ConfigurationError("link must name its host plainly, without user name or password, before {token}")
-    if not _is_host(host):
+    if not is_host(host):
         raise ConfigurationError("link must name its host in letters, digits, dots and dashes (IDNA form)")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ConfigurationError("link must start with https:// (http:// only for a loopback host)")
@@ -49,7 +48,3 @@ def check_link(template: object) -> str:
 def fill_link(template: str, token: Secret) -> Secret:
     """The link that carries `token`."""
     return Secret(template.replace(PLACEHOLDER, token))
-
-
-def _is_host(host: str) -> bool:
-    return read_ip(host) is not None or (_HOST.fullmatch(host) is not None and ".." not in host)

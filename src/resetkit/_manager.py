@@ -42,6 +42,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, NotRequired, Protocol, Self, TypedDict, TypeVar
 
@@ -63,7 +64,7 @@ from resetkit._fork import start_afresh_in_child
 from resetkit._jobs import Job, NoticeJob, ResetJob, UnusableJobError, decode_job, encode_job, next_attempt
 from resetkit._keys import client_form, identifier_form, throttle_key
 from resetkit._link import check_link, fill_link
-from resetkit._threads import Threads, see
+from resetkit._threads import Threads, retrieve_exception
 from resetkit._tokens import (
     SECRET_BYTES,
     SELECTOR_BYTES,
@@ -134,6 +135,37 @@ class Runtime(Protocol):
     async def close(self, timeout: float, /) -> None:
         """Wait for protected work, at most `timeout` seconds."""
         ...
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt at a job, and whose it turned out to be."""
+
+    job: Job
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Confidential):
+    """A record, and the secrets that only this moment knows."""
+
+    record: TokenRecord
+    token: Secret
+    code: Secret | None
+
+    def mail(self, account: Account, link: str, context: Mapping[str, str]) -> ResetMail:
+        return ResetMail(
+            to=account.email,
+            account=account,
+            token=self.token,
+            link=fill_link(link, self.token),
+            code=self.code,
+            created_at=self.record.created_at,
+            expires_at=self.record.expires_at,
+            code_expires_at=self.record.code_expires_at,
+            locale=account.locale,
+            context=context,
+        )
 
 
 class Engine:
@@ -288,13 +320,13 @@ class Engine:
             return None
         return job
 
-    async def _perform(self, run: "Run") -> None:
+    async def _perform(self, run: Run) -> None:
         if isinstance(run.job, ResetJob):
             await self._mail_token(run, run.job)
         else:
             await self._mail_notice(run.job)
 
-    async def _mail_token(self, run: "Run", job: ResetJob) -> None:
+    async def _mail_token(self, run: Run, job: ResetJob) -> None:
         now = self._now()
         if now - job.created_at >= self._policy.link_lifetime:
             self._emit(events.RequestDropped(reason="late", selector=job.selector))
@@ -323,14 +355,14 @@ class Engine:
     async def _find(self, identifier: str) -> Account | None:
         if not identifier:
             return None
-        return _account(await self._accounts.find(str(identifier)))
+        return _checked_account(await self._accounts.find(str(identifier)))
 
     async def _drop(
         self,
         job: ResetJob,
         reason: Literal["empty", "unknown", "cannot_reset", "quota", "repeated"],
         account: Account | None,
-        draft: "Draft | None",
+        draft: Draft | None,
         now: datetime,
     ) -> None:
         """End a job without a mail; where a code was asked for, leave a decoy under a handle that has no record."""
@@ -347,7 +379,7 @@ class Engine:
         self._emit(events.RequestDropped(reason=reason, selector=job.selector, account_id=account_id))
 
     async def _mail_notice(self, job: NoticeJob) -> None:
-        account = _account(await self._accounts.get(job.account_id))
+        account = _checked_account(await self._accounts.get(job.account_id))
         if account is None:
             self._emit(events.RequestDropped(reason="gone", account_id=job.account_id))
             return
@@ -369,27 +401,18 @@ class Engine:
         *,
         code: bool = False,
         lifetime: timedelta | None = None,
-    ) -> "Draft":
+    ) -> Draft:
         expires_at = now + (lifetime or self._policy.link_lifetime)
         code_expires_at = now + self._policy.code_lifetime if code else None
         link_secret = make_secret(secrets.token_bytes(SECRET_BYTES))
         typed_secret = make_code(secrets.token_bytes(SECRET_BYTES)) if code else None
-
-        async def hashed(part: Part, secret: Secret, expiry: datetime) -> str:
-            material = bind(
-                part,
-                secret,
-                realm=self._realm,
-                kind=kind,
-                selector=selector,
-                account_id=account_id,
-                stamp_digest=stamp,
-                expires_at=expiry,
-            )
-            return await self._runtime.compute(lambda: self._hasher.hash(material))
-
-        link_hash = await hashed("link", link_secret, expires_at)
-        code_hash = await hashed("code", typed_secret, code_expires_at) if typed_secret and code_expires_at else None
+        bound = partial(
+            bind, realm=self._realm, kind=kind, selector=selector, account_id=account_id, stamp_digest=stamp
+        )
+        link_hash = await self._hash(bound("link", link_secret, expires_at=expires_at))
+        code_hash = None
+        if typed_secret is not None and code_expires_at is not None:
+            code_hash = await self._hash(bound("code", typed_secret, expires_at=code_expires_at))
         record = TokenRecord(
             selector=selector,
             account_id=account_id,
@@ -404,6 +427,9 @@ class Engine:
         )
         return Draft(record, link_token(selector, link_secret), typed_secret)
 
+    async def _hash(self, bound: bytes) -> str:
+        return await self._runtime.compute(lambda: self._hasher.hash(bound))
+
     # The visitor comes back: steps 9 to 11, and 13 for a look.
 
     async def check_token(self, token: str, *, client: str | None = None) -> ResetTicket:
@@ -414,7 +440,7 @@ class Engine:
         token = require_secret("token", token)
         _optional_text("client", client)
         record, expires_at, _ = await self._match(token, client, NO_CONTEXT)
-        account = _account(await self._accounts.get(record.account_id))
+        account = _checked_account(await self._accounts.get(record.account_id))
         self._require_fresh(record, account)
         self._emit(events.TokenChecked(selector=record.selector, account_id=record.account_id))
         return ResetTicket(account_id=record.account_id, expires_at=expires_at)
@@ -520,7 +546,7 @@ class Engine:
         now = self._now()
         try:
             won = _decided(await self._store.claim(record.selector, claim_id=claim_id, now=now))
-            account = _account(await self._accounts.get(record.account_id)) if won else None
+            account = _checked_account(await self._accounts.get(record.account_id)) if won else None
         except BaseException:
             await self._release(record, part, claim_id)  # nothing was written
             raise
@@ -584,7 +610,7 @@ class Engine:
         """
         require_text("account_id", account_id)
         check_duration("lifetime", lifetime, most=MAX_OPERATOR_LIFETIME)
-        account = _account(await self._accounts.get(account_id))
+        account = _checked_account(await self._accounts.get(account_id))
         if account is None or not account.can_reset:
             raise LookupError("there is no such account, or it may not reset its password")
         selector = make_selector(secrets.token_bytes(SELECTOR_BYTES))
@@ -621,7 +647,7 @@ class Engine:
             for text in await self._dispatcher.close(max(0.0, deadline - time.monotonic())) or ():
                 self._emit_lost(decode_job(text))
 
-    # Small things.
+    # The clock, and events.
 
     def _require_open(self) -> None:
         if self._closed:
@@ -648,7 +674,7 @@ class Engine:
     ) -> None:
         self._emit(events.RequestThrottled(action=action, by=by, retry_after=retry_after, context=context))
 
-    def _emit_failed(self, run: "Run", error: Exception, *, retry: bool) -> None:
+    def _emit_failed(self, run: Run, error: Exception, *, retry: bool) -> None:
         failed = events.MailFailed(
             attempt=run.job.attempt, error=_told(error), at=_place(error), retry=retry, **_named(run.job)
         )
@@ -656,37 +682,6 @@ class Engine:
 
     def _emit_lost(self, job: Job) -> None:
         self._emit(events.JobLost(**_named(job)))
-
-
-@dataclass(slots=True)
-class Run:
-    """One attempt at a job, and whose it turned out to be."""
-
-    job: Job
-    account_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Draft(Confidential):
-    """A record, and the secrets that only this moment knows."""
-
-    record: TokenRecord
-    token: Secret
-    code: Secret | None
-
-    def mail(self, account: Account, link: str, context: Mapping[str, str]) -> ResetMail:
-        return ResetMail(
-            to=account.email,
-            account=account,
-            token=self.token,
-            link=fill_link(link, self.token),
-            code=self.code,
-            created_at=self.record.created_at,
-            expires_at=self.record.expires_at,
-            code_expires_at=self.record.code_expires_at,
-            locale=account.locale,
-            context=context,
-        )
 
 
 def _ended(record: TokenRecord, expires_at: datetime, now: datetime) -> TokenReason | None:
@@ -722,7 +717,7 @@ def _printable(name: str, value: object) -> str:
     return "".join(char for char in require_text(name, value)[:_MAX_CONTEXT_TEXT] if char.isprintable())
 
 
-def _account(found: object) -> Account | None:
+def _checked_account(found: object) -> Account | None:
     """What a directory returned, if it is of the right type."""
     if found is None or isinstance(found, Account):
         return found
@@ -778,7 +773,7 @@ class LoopRuntime:
         task = asyncio.get_running_loop().create_task(work)
         self._protected.add(task)
         task.add_done_callback(self._protected.discard)
-        task.add_done_callback(see)
+        task.add_done_callback(retrieve_exception)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -819,9 +814,10 @@ class AsyncResetManager(Engine):
         on_event: Callable[[Event], None] = log_event,
         realm: str = "",
     ) -> None:
-        policy = check_type("policy", policy or ResetPolicy(), ResetPolicy)
-        throttle = throttle or AsyncMemoryThrottle()
-        dispatcher = dispatcher or AsyncTaskDispatcher()
+        policy = ResetPolicy() if policy is None else check_type("policy", policy, ResetPolicy)
+        hasher = Argon2TokenHasher() if hasher is None else hasher
+        throttle = AsyncMemoryThrottle() if throttle is None else throttle
+        dispatcher = AsyncTaskDispatcher() if dispatcher is None else dispatcher
         check_ports("async", accounts, store, mailer, throttle, dispatcher, hasher)
         super().__init__(
             accounts,
@@ -829,7 +825,7 @@ class AsyncResetManager(Engine):
             mailer,
             link=link,
             policy=policy,
-            hasher=hasher or Argon2TokenHasher(),
+            hasher=hasher,
             throttle=throttle,
             dispatcher=dispatcher,
             clock=clock,

@@ -156,9 +156,10 @@ class ResetManager:
         on_event: Callable[[Event], None] = log_event,
         realm: str = "",
     ) -> None:
-        policy = check_type("policy", policy or ResetPolicy(), ResetPolicy)
-        throttle = throttle or MemoryThrottle()
-        dispatcher = dispatcher or ThreadDispatcher()
+        policy = ResetPolicy() if policy is None else check_type("policy", policy, ResetPolicy)
+        hasher = Argon2TokenHasher() if hasher is None else hasher
+        throttle = MemoryThrottle() if throttle is None else throttle
+        dispatcher = ThreadDispatcher() if dispatcher is None else dispatcher
         check_ports("sync", accounts, store, mailer, throttle, dispatcher, hasher)
         self._engine = Engine(
             _LiftedDirectory(accounts),
@@ -166,7 +167,7 @@ class ResetManager:
             _LiftedMailer(mailer),
             link=link,
             policy=policy,
-            hasher=hasher or Argon2TokenHasher(),
+            hasher=hasher,
             throttle=_LiftedThrottle(throttle),
             dispatcher=_LiftedDispatcher(dispatcher),
             clock=clock,
@@ -221,7 +222,8 @@ class ResetManager:
 
         `lifetime`: at most 7 days. A visitor's request neither ends nor blocks it.
 
-        Raises LookupError if the account is unknown or may not reset; ValueError for another lifetime.
+        Raises LookupError if the account is unknown or may not reset; ConfigurationError, a ValueError, for a lifetime
+        that is not positive or over 7 days; InvalidRequestError if `account_id` is no text.
         """
         return step(self._engine.issue_token(account_id, lifetime=lifetime))
 

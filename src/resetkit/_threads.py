@@ -30,7 +30,7 @@ class Threads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._most, thread_name_prefix=self._name)
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        future.add_done_callback(see)
+        future.add_done_callback(retrieve_exception)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -44,7 +44,7 @@ class Threads:
             self._pool = None
 
 
-def see(done: asyncio.Future[Any]) -> None:
-    """Take note of a failure, so that asyncio does not log one that nobody waited for."""
+def retrieve_exception(done: asyncio.Future[Any]) -> None:
+    """Fetch a failure, so that asyncio does not log one that nobody waited for."""
     if not done.cancelled():
         done.exception()

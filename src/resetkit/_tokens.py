@@ -24,7 +24,7 @@ from resetkit.values import Account, Kind, TokenRecord
 
 Part = Literal["link", "code"]
 
-SELECTOR_BYTES: Final = 16  # 128 bits: OWASP ASVS 5.0, 7.2.3
+SELECTOR_BYTES: Final = 16  # 128 bits: OWASP ASVS 5.0, 11.5.1
 SECRET_BYTES: Final = 32  # 256 bits, above all the standards ask
 CODE_LENGTH: Final = 8
 
@@ -87,13 +87,13 @@ def code_token(handle: str, typed: str) -> str:
     require_text("handle", handle)
     require_text("typed", typed)
     if len(typed) > _MAX_TYPED:
-        return f"{handle[:_MAX_TYPED]}-"
+        return Secret(f"{handle[:_MAX_TYPED]}-")
     letters = _IGNORED.sub("", unicodedata.normalize("NFKC", typed)).upper().translate(_LOOK_ALIKES)
     return Secret(f"{handle}-{letters}")
 
 
 def parse_token(text: str) -> Token | None:
-    """The parts of a token, or None if `text` is none. Length decides first, so any size is cheap."""
+    """The parts of a token, or None if `text` is none. The form is fixed, so any size is refused at once."""
     if match := _LINK_TOKEN.fullmatch(text):
         return Token("link", match[1], Secret(match[2]))
     if match := _CODE_TOKEN.fullmatch(text):

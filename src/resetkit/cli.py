@@ -51,8 +51,8 @@ def _purge(file: Path) -> int:
 
 def _purge_in_batches(store: SQLiteTokenStore) -> int:
     """Small batches, so that writers wait for milliseconds only; progress where somebody watches."""
-    before, count = datetime.now(UTC), 0
-    while purged := store.purge(before=before, limit=ResetPolicy().purge_batch):
+    before, batch, count = datetime.now(UTC), ResetPolicy().purge_batch, 0
+    while purged := store.purge(before=before, limit=batch):
         count += purged
         if sys.stderr.isatty():
             print(f"\r{count} records so far", end="", file=sys.stderr, flush=True)

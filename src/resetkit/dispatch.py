@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from resetkit._checks import check_callable, check_duration, check_whole
 from resetkit._fork import start_afresh_in_child
@@ -27,17 +27,15 @@ _logger: Final = logging.getLogger("resetkit")
 _EXIT_TIMEOUT: Final = 10.0  # seconds; about what process managers wait between SIGTERM and SIGKILL
 _RETRY_AFTER_FULL: Final = 5  # seconds; a guess: a full queue empties at the mail server's speed
 
-RunT = TypeVar("RunT")
-
 
 @dataclass(order=True, slots=True)
-class _Entry(Generic[RunT]):
+class _Entry:
     """A job in a heap: the first due first, then in the order of coming."""
 
     due: float
     order: int
     job: str = field(compare=False, repr=False)
-    run: RunT = field(compare=False, repr=False)
+    run: Callable[[str], None] = field(compare=False, repr=False)
     reported: bool = field(default=False, compare=False)
 
 
@@ -66,9 +64,9 @@ class ThreadDispatcher:
 
     def _start_afresh(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: list[_Entry[Callable[[str], None]]] = []
-        self._running: list[_Entry[Callable[[str], None]]] = []
-        self._unrun: list[_Entry[Callable[[str], None]]] = []  # for close to report
+        self._waiting: list[_Entry] = []
+        self._running: list[_Entry] = []
+        self._unrun: list[_Entry] = []  # for close to report
         self._threads: list[threading.Thread] = []
         self._order = itertools.count()
         self._closed = False
@@ -126,7 +124,7 @@ class ThreadDispatcher:
                     self._unrun.append(entry)
                 self._changed.notify_all()
 
-    def _take(self) -> _Entry[Callable[[str], None]] | None:
+    def _take(self) -> _Entry | None:
         with self._changed:
             while True:
                 pause = self._waiting[0].due - time.monotonic() if self._waiting else None

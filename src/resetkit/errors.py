@@ -69,9 +69,11 @@ class InvalidTokenError(ResetError):
 class PasswordRejectedError(ResetError):
     """The new password was refused; nothing was changed and the token is still good.
 
-    Raised by ``AccountDirectory.set_password`` with sentences for the visitor, and by the manager for a password
-    that is empty, too long to hash, or no text. The sentences are in ``messages`` alone, not in ``str()``: an
-    application's own sentence may quote the password, and an error's text goes to logs.
+    ``reason`` is ``"password_rejected"``.
+
+    Raised by ``AccountDirectory.set_password`` with sentences for the visitor, and by the manager for a password that
+    is empty, longer than the policy allows, or holds NUL or a lone surrogate. The sentences are in ``messages`` alone,
+    not in ``str()``: an application's own may quote the password, and an error's text goes to logs.
     """
 
     _WORD = "password_rejected"
@@ -91,7 +93,10 @@ class PasswordRejectedError(ResetError):
 
 
 class ThrottledError(ResetError):
-    """Too many requests. ``retry_after`` is in whole seconds, rounded up, at least 1: an HTTP Retry-After."""
+    """Too many requests. ``retry_after`` is in whole seconds, rounded up, fit for an HTTP Retry-After.
+
+    ``reason`` is ``"throttled"``.
+    """
 
     _WORD = "throttled"
     retry_after: int
@@ -106,7 +111,10 @@ class ThrottledError(ResetError):
 
 
 class InvalidRequestError(ResetError, TypeError):
-    """An argument is of the wrong type: a list, a number or bytes where text belongs. Nothing was done."""
+    """An argument is of the wrong type: a list, a number or bytes where text belongs. Nothing was done.
+
+    ``reason`` is ``"invalid_request"``.
+    """
 
     _WORD = "invalid_request"
 

@@ -73,9 +73,9 @@ class Argon2TokenHasher:
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
-        if self._keys.newest is None:
+        if not self._keys:
             return self._hasher.hash(secret)
-        key_id, key = self._keys.newest
+        key_id, key = self._keys.signing
         return f"{_KEYED}${key_id}{self._hasher.hash(_mac(key, secret))}"
 
     def verify(self, stored: str, secret: bytes, /) -> bool:
@@ -94,14 +94,14 @@ class KeyedTokenHasher:
 
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool = False) -> None:
         self._keys = _KeyRing(keys, accept_unkeyed=accept_unkeyed)
-        if self._keys.newest is None:
+        if not self._keys:
             raise ConfigurationError("KeyedTokenHasher needs at least one key: secrets.token_bytes(32) makes one")
-        self._key_id, self._key = self._keys.newest
 
     def hash(self, secret: bytes, /) -> str:
-        """The text to store for `secret`: 125 ASCII characters."""
+        """The text to store for `secret`: at most 512 ASCII characters."""
         salt = secrets.token_bytes(_SALT_BYTES)
-        return f"{_KEYED}${self._key_id}${salt.hex()}${_mac(self._key, salt + secret).hex()}"
+        key_id, key = self._keys.signing
+        return f"{_KEYED}${key_id}${salt.hex()}${_mac(key, salt + secret).hex()}"
 
     def verify(self, stored: str, secret: bytes, /) -> bool:
         """Whether `stored` was made from `secret`. Any text is taken; what no hasher made is False."""
@@ -111,7 +111,7 @@ class KeyedTokenHasher:
 class _KeyRing:
     """Keys by the id that a stored hash names, and whether one without a key is taken. Shows none of them."""
 
-    __slots__ = ("_keys", "newest", "takes_unkeyed")
+    __slots__ = ("_keys", "takes_unkeyed")
 
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool) -> None:
         if isinstance(keys, bytes | bytearray | str):
@@ -121,8 +121,15 @@ class _KeyRing:
             if len(check_type("each key", key, bytes)) < MIN_KEY_BYTES:
                 raise ConfigurationError(f"each key must have {MIN_KEY_BYTES} bytes or more: secrets.token_bytes(32)")
             self._keys.setdefault(_mac(key, b"resetkit key id")[:8].hex(), key)
-        self.newest: tuple[str, bytes] | None = next(iter(self._keys.items()), None)
-        self.takes_unkeyed = accept_unkeyed or self.newest is None
+        self.takes_unkeyed = accept_unkeyed or not self._keys
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    @property
+    def signing(self) -> tuple[str, bytes]:
+        """The newest key, and its id."""
+        return next(iter(self._keys.items()))
 
     def find(self, key_id: str) -> bytes | None:
         return self._keys.get(key_id)

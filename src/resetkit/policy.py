@@ -17,7 +17,7 @@ MAX_LINK_LIFETIME: Final = timedelta(hours=24)
 MAX_OPERATOR_LIFETIME: Final = timedelta(days=7)
 # Ours: the chance of guessing one account's code within a day, all its mails together.
 MAX_GUESS_CHANCE: Final = 1e-6
-# NIST SP 800-63B-4, 3.2.2: at most 100 consecutive failures for one account.
+# Ours, after NIST SP 800-63B-4, 3.2.2, which bounds consecutive failures for one account by the same figure.
 MAX_GUESSES_A_DAY: Final = 100
 
 _DAY: Final = timedelta(days=1)
@@ -29,8 +29,8 @@ class ResetPolicy:
 
     - ``link_lifetime``: from mail to expiry, at most 24 h (NIST SP 800-63B-4, 4.2.1.2; OWASP WSTG: rarely over 1 h).
     - ``code_lifetime``: the same for a typed code, at most the link's (OWASP ASVS 5.0, 6.5.5: 10 minutes).
-    - ``code_guesses``: tries for one code. With ``account_quotas`` they bound the guesses a day: at most 100 (NIST,
-      3.2.2), and a chance of at most 10⁻⁶, or ConfigurationError.
+    - ``code_guesses``: tries for one code. With ``account_quotas`` they bound the guesses at a day's codes: at most 100
+      (NIST, 3.2.2, has that figure for consecutive failures), with a chance of at most 10⁻⁶, or ConfigurationError.
     - ``outstanding``: how many of an account's newest links stay good. 1: a newer mail ends the older.
     - ``account_quotas``: (mails, within) pairs for one account, silent when reached. Fewer mean less mail bombing and
       fewer guesses, but let a stranger use the day's mails up.
@@ -41,7 +41,7 @@ class ResetPolicy:
     - ``head_start``: how long the answer has to leave before its job begins. A job waits a random time between half of
       it and the whole: begun at once, its work would slow the answer down for known accounts only.
     - ``mail_attempts``: tries for a failing mail in all, at most 10; ``mail_retry_delay`` before the second, doubled
-      each time.
+      each time. A job that would come after its link has expired is dropped.
     - ``hash_workers``: hashes at once; with Argon2 each takes its memory cost (19 MiB by default).
     - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
       3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
@@ -68,7 +68,7 @@ class ResetPolicy:
         check_duration("link_lifetime", self.link_lifetime, most=MAX_LINK_LIFETIME)
         check_duration("code_lifetime", self.code_lifetime, most=self.link_lifetime)
         check_duration("retention", self.retention)
-        check_duration("head_start", self.head_start, whole=False)
+        check_duration("head_start", self.head_start, most=self.link_lifetime / 2, whole=False)
         check_duration("mail_retry_delay", self.mail_retry_delay, most=timedelta(hours=1))
         check_whole("mail_attempts", self.mail_attempts, least=1, most=10)
         for name in ("code_guesses", "outstanding", "hash_workers", "purge_batch"):
@@ -96,7 +96,7 @@ class ResetPolicy:
 
     @property
     def guesses_a_day(self) -> int:
-        """How many guesses an attacker has against one account in any 24 hours, every mail's together."""
+        """How many guesses an attacker has at the codes of all mails that one account is sent in any 24 hours."""
         mails = min(count * -(-_DAY // within) for count, within in self.account_quotas)
         return self.code_guesses * mails
 

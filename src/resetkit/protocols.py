@@ -88,12 +88,13 @@ class TokenStore(Protocol):
 
     - Operations that change records of one account happen one after another. SQL stores upsert one row for the
       account as the *first* statement of such a transaction; a guarded statement alone is not atomic across rows.
-    - After a crash at any point each operation has happened or has not. What returned is durable.
+    - After a crash at any point each operation has happened or has not. What returned is durable, as far as the store
+      outlives its process at all.
     - A deadlock or serialisation failure is retried inside the adapter.
     - A record is *outstanding* at an instant if its state is ``"outstanding"`` and the instant is before its
       ``expires_at``: expiry is exclusive.
     - Ids are any text that encodes to UTF-8, without NUL, of 1 to 255 characters, compared byte for byte. No foreign
-      key on them. Hashes are ASCII text. Times are integers of seconds.
+      key on them. Hashes are ASCII text. Times are aware, UTC, in whole seconds, so that an integer column holds them.
     """
 
     def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
@@ -101,8 +102,8 @@ class TokenStore(Protocol):
 
         False, and nothing changed, if for any quota the account already has ``count`` records of this kind created
         at or after ``since``, whatever their state. Else inserts it, marks all but the newest `keep` outstanding
-        records of that account and kind, this one included, ``"superseded"``, takes the claim id from the account's
-        used records, and returns True. Newest is the order of `add`, not of clocks.
+        records of that account and kind, this one included, ``"superseded"``, clears ``claim_id`` on the
+        account's used records, and returns True. Newest is the order of `add`, not of clocks.
 
         Under a selector that exists for the same account: if that record is outstanding at ``record.created_at``,
         its hashes, stamp digest, expiries and ``keep_until`` are replaced; its ``created_at``, ``guesses`` and place
@@ -128,7 +129,7 @@ class TokenStore(Protocol):
         """Take the record for use. Of any number of claims on one account at once, at most one id wins.
 
         If the record is outstanding at `now`: marks it ``"used"`` by `claim_id`, marks every other outstanding record
-        of the account ``"revoked"``, takes the claim id from the account's other used records, True. Else False.
+        of the account ``"revoked"``, clears ``claim_id`` on the account's other used records, True. Else False.
 
         The id that won is answered True again, because drivers retry, until it was released, or until a later
         successful `add`, winning `claim` or `revoke` of the account; after that False. A losing claim changes nothing.
@@ -145,7 +146,7 @@ class TokenStore(Protocol):
     def revoke(self, account_id: str, /, *, now: datetime) -> int:
         """Mark all records of the account outstanding at `now`, of every kind, ``"revoked"``, and say how many.
 
-        Takes the claim id from the account's used records, so that a late `release` revives nothing.
+        Clears ``claim_id`` on the account's used records, so that a late `release` revives nothing.
         """
         ...
 

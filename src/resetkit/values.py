@@ -133,7 +133,7 @@ class ResetReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetTicket:
-    """What a good token stands for: whose it is, and until when (aware, UTC) that part of it is good."""
+    """What a good token stands for: whose it is, and until when (aware, UTC) the given link or code is good."""
 
     account_id: str
     expires_at: datetime

@@ -53,7 +53,8 @@ def default_message(mail: Mail, *, site: str = "") -> EmailMessage:
 
 
 def _reset_message(mail: ResetMail, site: str) -> EmailMessage:
-    end = f"The link works once, until {_instant(mail.expires_at)} ({_duration(mail.expires_at - mail.created_at)})."
+    lifetime = _duration(mail.expires_at - mail.created_at)
+    end = f"The link works once, until {_instant(mail.expires_at)} ({lifetime} after this mail was sent)."
     asked = f"Somebody asked for a new password for the account {mail.to} at {site}."
     not_you = "If it was not you, do nothing: the password stays as it is, and nobody was given access."
     newest = "If several such mails came, use the newest."
@@ -76,7 +77,7 @@ def _reset_message(mail: ResetMail, site: str) -> EmailMessage:
 def _changed_message(mail: PasswordChangedMail, site: str) -> EmailMessage:
     where = f" at {site}" if site else ""
     changed = f"The password of the account {mail.account.email}{where} was changed at {_instant(mail.changed_at)}."
-    ended = "All devices were logged out. If it was you, there is nothing to do."
+    ended = "If it was you, there is nothing to do."
     not_you = (
         "If it was not you, somebody can read this account's mail: change the password of the mailbox first, then ask "
         f"for a new password{where}, and tell the people who run the site."
@@ -114,5 +115,5 @@ def _duration(duration: timedelta) -> str:
     minutes = max(1, round(duration / timedelta(minutes=1)))
     hours = minutes // 60
     if minutes % 60 or not hours:
-        return f"{minutes} minute{'s' * (minutes != 1)} after this mail was sent"
-    return f"{hours} hour{'s' * (hours != 1)} after this mail was sent"
+        return f"{minutes} minute{'s' * (minutes != 1)}"
+    return f"{hours} hour{'s' * (hours != 1)}"

@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 from resetkit._checks import check_address, check_callable, check_duration, check_text, check_whole, is_single_line
 from resetkit._fork import start_afresh_in_child
-from resetkit._hosts import is_loopback, read_ip
+from resetkit._hosts import is_host, is_loopback
 from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError
 from resetkit.mailers.message import Compose, default_message
@@ -35,7 +35,7 @@ class SMTPMailer:
 
     `sender` is the address that mails come from, `sender_name` the name beside it, `reply_to` where answers go.
     `security`: ``"starttls"`` (port 587), ``"tls"`` (465), or ``"plaintext"`` (25), which never carries a password but
-    to a loopback host. `context` verifies the server; the default trusts the system's authorities. `timeout` bounds
+    to a loopback host. `ssl_context` verifies the server; the default trusts the system's authorities. `timeout` bounds
     each wait for the server. With `reuse`, a connection is kept for the next mail as long as that. `compose` makes
     subject, text and HTML of a mail; see `default_message`.
 
@@ -54,7 +54,7 @@ class SMTPMailer:
         port: int | None = None,
         username: str | None = None,
         password: str | None = None,
-        context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         timeout: timedelta = timedelta(seconds=10),
         reuse: timedelta | None = None,
         compose: Compose = default_message,
@@ -70,7 +70,7 @@ class SMTPMailer:
         self._from = _header_address(sender, sender_name)
         self._reply_to = None if reply_to is None else _header_address(check_address("reply_to", reply_to))
         self._login = _login(username, password, self._host, security)
-        self._context = _verifying(context)
+        self._context = _verifying(ssl_context)
         self._timeout = check_duration("timeout", timeout, whole=False).total_seconds()
         self._reuse = 0.0 if reuse is None else check_duration("reuse", reuse, whole=False).total_seconds()
         check_callable("compose", compose)
@@ -167,7 +167,7 @@ class AsyncSMTPMailer:
         port: int | None = None,
         username: str | None = None,
         password: str | None = None,
-        context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         timeout: timedelta = timedelta(seconds=10),
         reuse: timedelta | None = None,
         compose: Compose = default_message,
@@ -181,7 +181,7 @@ class AsyncSMTPMailer:
             port=port,
             username=username,
             password=password,
-            context=context,
+            ssl_context=ssl_context,
             timeout=timeout,
             reuse=reuse,
             compose=compose,
@@ -205,11 +205,9 @@ def _header_address(address: str, name: str = "") -> Address:
 
 
 def _host(host: str) -> str:
-    text = check_text("host", host)
-    named = ":" not in text or read_ip(text) is not None
-    if not (text and named and text.isprintable()) or any(char.isspace() or char in "/@" for char in text):
+    if not is_host(check_text("host", host)):
         raise ConfigurationError("host must be the name or address of an SMTP server; the port goes to port=")
-    return text
+    return host
 
 
 def _login(username: str | None, password: str | None, host: str, security: Security) -> tuple[str, str] | None:
@@ -226,7 +224,9 @@ def _verifying(context: ssl.SSLContext | None) -> ssl.SSLContext:
     if context is None:
         return ssl.create_default_context()
     if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
-        raise ConfigurationError("context must verify certificate and host name; add your own authority to it instead")
+        raise ConfigurationError(
+            "ssl_context must verify certificate and host name; add your own authority to it instead"
+        )
     return context
 
 

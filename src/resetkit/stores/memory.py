@@ -43,7 +43,7 @@ class MemoryTokenStore:
             outstanding = [other for other in (*of_kind, record) if other.is_outstanding(now)]
             for other in outstanding[:-keep]:
                 self._put(replace(other, state="superseded"))
-            self._take_claims(record.account_id)
+            self._clear_claims(record.account_id)
             return True
 
     def _replace(self, existing: TokenRecord, record: TokenRecord) -> bool:
@@ -128,10 +128,10 @@ class MemoryTokenStore:
         outstanding = [record for record in self._of(account_id) if record.is_outstanding(now)]
         for record in outstanding:
             self._put(replace(record, state="revoked"))
-        self._take_claims(account_id)
+        self._clear_claims(account_id)
         return len(outstanding)
 
-    def _take_claims(self, account_id: str) -> None:
+    def _clear_claims(self, account_id: str) -> None:
         for record in [record for record in self._of(account_id) if record.claim_id is not None]:
             self._put(replace(record, claim_id=None))
 

@@ -65,7 +65,7 @@ _SUPERSEDE: Final = """UPDATE resetkit_tokens SET state = 'superseded' WHERE pos
     SELECT position FROM resetkit_tokens
     WHERE account_id = ? AND kind = ? AND state = 'outstanding' AND expires_at > ?
     ORDER BY position DESC LIMIT -1 OFFSET ?)"""
-_TAKE_CLAIMS: Final = "UPDATE resetkit_tokens SET claim_id = NULL WHERE account_id = ? AND claim_id IS NOT NULL"
+_CLEAR_CLAIMS: Final = "UPDATE resetkit_tokens SET claim_id = NULL WHERE account_id = ? AND claim_id IS NOT NULL"
 _ATTEMPT: Final = "UPDATE resetkit_tokens SET guesses = guesses + 1 WHERE selector = ? AND guesses < ?"
 _CLAIM: Final = "UPDATE resetkit_tokens SET state = 'used', claim_id = ? WHERE selector = ?"
 _RELEASE: Final = """UPDATE resetkit_tokens
@@ -110,7 +110,7 @@ class SQLiteTokenStore:
             raise _explained(self._path, error) from error
 
     def close(self) -> None:
-        """Close the file. Operations in progress end first; later ones raise RuntimeError."""
+        """Close the file: idle connections now, those in use when they are done. Later operations: RuntimeError."""
         self._closed = True
         self._finalizer()
 
@@ -127,7 +127,7 @@ class SQLiteTokenStore:
                     return False
             connection.execute(_INSERT, _row(record, _COLUMNS))
             connection.execute(_SUPERSEDE, (account, kind, now, keep))
-            connection.execute(_TAKE_CLAIMS, (account,))
+            connection.execute(_CLEAR_CLAIMS, (account,))
             return True
 
     def get(self, selector: str, /) -> TokenRecord | None:
@@ -242,8 +242,10 @@ class SQLiteTokenStore:
 class AsyncSQLiteTokenStore:
     """`SQLiteTokenStore`, async: each operation runs in a thread, since each waits for the disk."""
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
-        self._store = SQLiteTokenStore(path, busy_timeout=busy_timeout)
+    def __init__(
+        self, path: str | os.PathLike[str], *, busy_timeout: timedelta = BUSY_TIMEOUT, create: bool = True
+    ) -> None:
+        self._store = SQLiteTokenStore(path, busy_timeout=busy_timeout, create=create)
         self._threads = Threads(_THREADS, "resetkit-sqlite")
 
     def close(self) -> None:
@@ -349,5 +351,5 @@ def _count(connection: sqlite3.Connection, account_id: str, kind: str, since: in
 
 def _revoke(connection: sqlite3.Connection, account_id: str, now: datetime) -> int:
     count = connection.execute(_REVOKE, (account_id, _seconds(now))).rowcount
-    connection.execute(_TAKE_CLAIMS, (account_id,))
+    connection.execute(_CLEAR_CLAIMS, (account_id,))
     return count
