@@ -149,6 +149,64 @@ def test_a_loop_that_ends_in_the_middle_still_ends_the_sessions() -> None:
     assert sites[0].accounts.sessions("alice") == 0
 
 
+def test_a_loop_that_ends_while_notices_are_handed_over_says_which_are_lost() -> None:
+    """The address that was in hand is reported lost; the others are told all the same."""
+    events: list[object] = []
+    visitors: list[object] = []
+
+    async def story() -> None:
+        gate = Gate("")
+        site = Site(gate)
+        site.accounts.add("alice", ADDRESS, notify=("home@example.org",))
+        site.manager._on_event = events.append
+        token = (await site.manager.issue_token("alice")).token
+        gate.step = "dispatcher.dispatch before"
+        visitors.append(asyncio.create_task(site.manager.reset_password(token, "new")))  # the loop ends before it
+        await gate.reached.wait()
+        gate.step = ""
+
+    asyncio.run(story())
+    lost = [event for event in events if isinstance(event, JobLost)]
+    assert [event.mail for event in lost] == ["notice"]
+    assert [event for event in events if isinstance(event, PasswordReset)]
+
+
+def test_a_manager_that_closes_before_the_claim_writes_nothing() -> None:
+    """After close no notice could be handed over, so the owner would never be told."""
+
+    async def story() -> None:
+        gate = Gate("store.get after")
+        site = Site(gate)
+        token = (await site.manager.issue_token("alice")).token
+        visitor = asyncio.create_task(site.manager.reset_password(token, "new"))
+        await gate.reached.wait()
+        await site.manager.close()
+        gate.open.set()
+        with pytest.raises(RuntimeError, match="closed"):
+            await visitor
+        assert site.accounts.password("alice") == "old"
+
+    asyncio.run(story())
+
+
+def test_close_does_not_wait_for_another_loop() -> None:
+    runtime = LoopRuntime(1)
+    other = asyncio.new_event_loop()
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    work = other.create_task(runtime.protect(wait()))
+    other.run_until_complete(asyncio.sleep(0))
+    asyncio.run(asyncio.wait_for(runtime.close(30), 5))
+    work.cancel()
+    for task in asyncio.all_tasks(other):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        other.run_until_complete(work)
+    other.close()
+
+
 def test_a_job_cancelled_with_its_loop_is_reported_lost() -> None:
     events: list[object] = []
 
@@ -206,8 +264,9 @@ def test_a_cancelled_look_up_in_a_file_ends_before_its_caller_is_told(tmp_path: 
         threads = Threads(1, "test")
         caller = asyncio.create_task(threads.run(work))
         await asyncio.to_thread(entered.wait, 30)
-        caller.cancel()
-        await asyncio.sleep(0)
+        for _ in range(3):
+            caller.cancel()
+            await asyncio.sleep(0)
         leave.set()
         with pytest.raises(asyncio.CancelledError):
             await caller

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from textwrap import dedent
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pytest
 
@@ -105,6 +105,45 @@ def check_threads_come_with_first_job(factory: Factory, patience: float = PATIEN
         started = set(threading.enumerate()) - before
         assert [thread.daemon for thread in started] == [True] * 3
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_one_worker_is_enough_where_the_system_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that cannot be started is an error only if there is none at all."""
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    work = Work()
+    with open_until_left(ThreadDispatcher(workers=2)) as dispatcher:
+        monkeypatch.setattr(threading.Thread, "start", start_one)
+        dispatcher.dispatch("a", work)
+        dispatcher.dispatch("b", work)
+        with open_until_left(ThreadDispatcher()) as other, pytest.raises(RuntimeError, match="thread"):
+            other.dispatch("c", work)
+        monkeypatch.undo()
+    assert work.ended == ["a", "b"]
+
+
+def test_tasks_of_closed_loops_take_no_place_and_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A loop that was closed without cancelling its tasks leaves jobs that nobody can run."""
+    dispatcher, tasks, loop = AsyncTaskDispatcher(capacity=1), Tasks(), asyncio.new_event_loop()
+    loop.run_until_complete(dispatcher.dispatch("stranded", tasks, delay=HOUR))
+    (stranded,) = dispatcher._jobs
+    loop.close()
+
+    async def main() -> None:
+        await dispatcher.dispatch("a", tasks)
+        assert await dispatcher.close(PATIENCE) == ["stranded"]
+
+    run_in_loop(main)
+    assert tasks.ended == ["a"]
+    coroutine: Any = stranded.get_coro()
+    coroutine.close()  # so that nothing complains of a task that never ran,
+    vars(asyncio.Task)["_log_destroy_pending"].__set__(stranded, False)  # nor of one destroyed while pending
 
 
 def test_no_thread_before_the_first_job() -> None:
@@ -1383,8 +1422,14 @@ class OneSemaphore(AsyncTaskDispatcher):
 
 
 class KeepsEndedJobs(AsyncTaskDispatcher):
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        """Forget nothing."""
+    """Forgets nothing: neither jobs that ended nor loops that did."""
+
+    async def dispatch(
+        self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
+    ) -> None:
+        if len(self._jobs) + len(self._unrun) >= self._capacity:
+            raise ThrottledError(5)
+        await super().dispatch(job, run, delay=delay)
 
 
 @pytest.mark.parametrize(

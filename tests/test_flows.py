@@ -1,6 +1,7 @@
 """The three flows, on both managers and both stores."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -375,6 +376,22 @@ class TestFailures:
         assert len(kit.reset_mails) == 1
         assert [event.retry for event in kit.of(MailFailed)] == [True]
         kit.reset(kit.reset_mails[0].token)
+
+    @pytest.mark.parametrize("limit", [0, 1])
+    def test_a_failure_is_told_and_tried_again_whatever_the_traceback_s_limit(
+        self, kit: Harness, limit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "tracebacklimit", limit, raising=False)
+        with kit.failing("mailer.send before", OSError("away")):
+            kit.request()
+        assert [event.attempt for event in kit.of(MailFailed)] == [1, 2, 3, 4]
+        assert all(event.at.endswith(" in fail") for event in kit.of(MailFailed))
+
+    def test_the_text_of_an_adapter_s_own_error_is_never_told(self, kit: Harness) -> None:
+        """A ConfigurationError of the application's may quote what was typed."""
+        with kit.failing("accounts.find before", ConfigurationError(f"no tenant for {ADDRESS}")):
+            kit.request()
+        assert {event.error for event in kit.of(MailFailed)} == {"ConfigurationError"}
 
     def test_a_retry_does_not_count_against_the_quota(self, make_harness: MakeHarness) -> None:
         kit = make_harness(policy=roomy(account_quotas=((1, timedelta(days=1)),)))

@@ -211,6 +211,16 @@ def test_a_late_job_is_dropped_at_the_very_second(queued: tuple[Harness, list[st
     assert reasons(kit) == ["late"]
 
 
+def test_a_forged_job_carries_no_more_context_than_a_request(queued: tuple[Harness, list[str]]) -> None:
+    kit, jobs = queued
+    kit.request()
+    forged = json.loads(jobs[0]) | {"context": {f"a\r\n{number}": "x" * 5000 for number in range(51)}}
+    kit.run_job(json.dumps(forged))
+    context = kit.reset_mails[0].context
+    assert list(context) == [f"a{number}" for number in range(10)]
+    assert set(map(len, context.values())) == {200}
+
+
 def test_a_late_notice_is_still_sent(queued: tuple[Harness, list[str]]) -> None:
     kit, jobs = queued
     kit.request()
@@ -290,6 +300,9 @@ VALID: dict[str, Any] = {
         (json.dumps({**VALID, "type": "notice"}), "malformed"),
         (json.dumps({**VALID, "selector": ""}), "malformed"),
         (json.dumps({**VALID, "selector": ["x"]}), "malformed"),
+        (json.dumps({**VALID, "selector": "x" * 300}), "malformed"),
+        (json.dumps({**VALID, "selector": "A" * 32}), "malformed"),
+        (json.dumps({**VALID, "created_at": 253402300799}), "late"),
         (json.dumps({**VALID, "identifier": None}), "malformed"),
         (json.dumps({**VALID, "identifier": "\ud800"}), "malformed"),
         (json.dumps({**VALID, "attempt": 0}), "malformed"),
@@ -316,7 +329,7 @@ instants = st.datetimes(
     timezones=st.just(UTC),
 ).map(lambda instant: instant.replace(microsecond=0))
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-contexts = st.dictionaries(texts, texts)
+contexts = st.dictionaries(st.text("ab c", max_size=9), st.text("xyz", max_size=9), max_size=9)
 
 
 @given(texts, texts, st.booleans(), contexts, instants, st.integers(1, 9))

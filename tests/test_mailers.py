@@ -496,6 +496,21 @@ def lenient(verify_mode: ssl.VerifyMode, *, check_hostname: bool) -> ssl.SSLCont
     return context
 
 
+class TestHeaders:
+    def test_an_address_that_a_header_would_read_as_another_is_never_written(self) -> None:
+        """The second line, were an account ever to have one: encoded words are decoded when a header is read."""
+        encoded = "=?utf-8?q?boss=40bank.example=0d=0aReply-To=3A_m=40evil.org?=@mallory.org"
+        mail = reset_mail()
+        object.__setattr__(mail, "to", encoded)
+        mailer = SMTPMailer("127.0.0.1", sender=SENDER, security="plaintext")
+        with pytest.raises((ConfigurationError, ValueError)):
+            mailer._message(mail)
+
+    def test_a_sender_s_name_is_no_encoded_word(self) -> None:
+        with pytest.raises(ConfigurationError, match="sender_name"):
+            SMTPMailer("127.0.0.1", sender=SENDER, sender_name="=?utf-8?q?a=0d=0ab?=")
+
+
 class TestConstruction:
     @pytest.mark.parametrize(
         ("options", "says"),
@@ -859,12 +874,12 @@ class TestDefaultMessage:
         text = content(default_message(notice_mail()), "plain")
         assert f"The password of the account {ADDRESS} was changed at 2030-01-01 12:00 UTC." in text
 
-    def test_the_notice_to_another_address_names_the_accounts_own(self) -> None:
+    def test_the_notice_to_another_address_names_that_one_alone(self) -> None:
         account = Account(id="alice", email=ADDRESS, stamp="stamp", notify=("old@example.org",))
         mail = PasswordChangedMail(to="old@example.org", account=account, changed_at=NOW, locale=None)
         text = content(default_message(mail), "plain")
-        assert ADDRESS in text
-        assert "old@example.org" not in text
+        assert "the account whose notices go to old@example.org" in text
+        assert ADDRESS not in text
 
     @pytest.mark.parametrize(
         ("mail", "site", "subject"),

@@ -269,14 +269,79 @@ class TestConnections:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
 
-    def test_a_child_leaves_its_parent_s_connections_alone(self, path: Path) -> None:
-        store = SQLiteTokenStore(path)
-        (connection,) = store._idle
-        store._start_afresh()
+    def test_no_connection_is_open_while_a_process_forks(self, path: Path) -> None:
+        """Operations in progress are waited for, and new ones wait."""
+        store, inside, leave, came = SQLiteTokenStore(path), threading.Event(), threading.Event(), threading.Event()
+
+        def use() -> None:
+            with store._connection():
+                inside.set()
+                leave.wait(30)
+
+        def come() -> None:
+            store.get("s1")
+            came.set()
+
+        user, comer = threading.Thread(target=use), threading.Thread(target=come)
+        user.start()
+        inside.wait(30)
+        holder = threading.Thread(target=store._hold)
+        holder.start()
+        comer_waits = threading.Event()
+        while not store._holding:
+            comer_waits.wait(0.001)
+        comer.start()
+        assert not came.wait(0.02)
+        leave.set()
+        holder.join(30)
         assert store._idle == []
-        assert connection.execute("SELECT 1").fetchone() == (1,)
-        put(store, record("s1"))
-        connection.close()
+        assert not came.is_set()
+        store._resume()
+        assert came.wait(30)
+        for thread in (user, comer):
+            thread.join()
+        store.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    def test_a_child_s_commits_outlive_its_parent_s_store(self, path: Path) -> None:
+        """SQLite's locks belong to the process: a child with an inherited connection would lose what it wrote."""
+        script = """
+import os, sys
+from resetkit.stores import SQLiteTokenStore
+from store_contract import NOW, record
+store = SQLiteTokenStore(sys.argv[1])
+store.get("s1")
+r1, w1 = os.pipe()
+r2, w2 = os.pipe()
+if os.fork() == 0:
+    store.add(record("s1"), quotas=(), keep=9)
+    os.write(w1, b"x")
+    os.read(r2, 1)
+    store.add(record("s2", "bob"), quotas=(), keep=9)
+    assert store.claim("s1", claim_id="c1", now=NOW)
+    os._exit(0)
+os.read(r1, 1)
+store.close()
+os.write(w2, b"x")
+os.wait()
+again = SQLiteTokenStore(sys.argv[1])
+print(again.get("s1").state, again.get("s2").state)
+again.close()
+"""
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, str(path)]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.stdout == "used outstanding\n", done.stderr
+
+    def test_a_relative_path_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        store = SQLiteTokenStore("tokens.sqlite3")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with store._connection():
+            put(store, record("s1"))
+        assert list((tmp_path / "elsewhere").iterdir()) == []
         store.close()
 
     def test_the_async_store_closes_too(self, path: Path) -> None:

@@ -379,6 +379,21 @@ def test_every_living_owner_starts_afresh_in_a_child_and_no_dead_one(monkeypatch
     gc.collect()
     _fork._in_child()
     assert owner.afresh == 1
+    calls: list[str] = []
+
+    class Held(Owner):
+        def _hold(self) -> None:
+            calls.append("hold")
+
+        def _resume(self) -> None:
+            calls.append("resume")
+
+    monkeypatch.setattr(_fork, "_held", weakref.WeakSet())
+    held = Held()
+    _fork.hold_for_forks(held)
+    _fork._before()
+    _fork._in_parent()
+    assert calls == ["hold", "resume"]
     store = MemoryTokenStore()
     store._lock.acquire()
     _fork._in_child()

@@ -28,6 +28,7 @@ from resetkit import (
     TokenRecord,
     code_token,
 )
+from resetkit._jobs import clean_context
 from resetkit.events import Event, log_event
 from store_contract import NOW, record
 
@@ -71,7 +72,12 @@ class TestAccount:
             '"a@evil.example x"@victim.example',  # CVE-2025-13033
             "alice@example.org)bob@evil.example",  # CVE-2023-27043
             "a@b\r\nDATA\r\n",  # CVE-2015-9097
-            "x" * 256 + "@b",
+            "x" * 254 + "@b",
+            "=?utf-8?q?boss=40bank.example=0d=0aReply-To=3A_m=40evil.org?=@mallory.org",
+            "a@=?utf-8?q?evil.org?=",
+            "a@b..c",
+            "a@b.",
+            "\u202ea@b",
             None,
             5,
             ["a@b", "c@d"],
@@ -293,9 +299,7 @@ class TestContext:
 
     @given(st.dictionaries(st.text(), st.text(), max_size=20))
     def test_any_texts_are_taken(self, context: dict[str, str]) -> None:
-        from resetkit._manager import _clean  # noqa: PLC0415  # beside its use
-
-        cleaned = _clean(context)
+        cleaned = clean_context(context)
         assert len(cleaned) <= 10
         assert all(text.isprintable() and len(text) <= 200 for pair in cleaned.items() for text in pair)
 

@@ -13,10 +13,14 @@ from resetkit.errors import ConfigurationError, InvalidRequestError
 T = TypeVar("T")
 
 MAX_ID_LENGTH: Final = 255
+MAX_ADDRESS_LENGTH: Final = 254  # RFC 5321, 4.5.3.1.3: a path of 256, less its brackets
 MAX_DURATION: Final = timedelta(days=3660)  # ten years: nothing of ours lasts longer, and dates cannot overflow
 
 # What breaks a line, a header or an encoder: controls, lone surrogates, line and paragraph separators.
 _BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+# Where an encoded word begins (RFC 2047): mail software that decodes one finds other text, line breaks included.
+_ENCODED_WORD: Final = "=?"
 
 # Beside those, what separates, quotes or comments in an address list (RFC 5322, 3.2.3 "specials", and white
 # space). An address with a quoted local part is refused: mail software disagrees on where it goes.
@@ -26,6 +30,11 @@ _ADDRESS_SPECIALS: Final = frozenset('()<>[]:;\\,"')
 def is_single_line(text: str) -> bool:
     """Whether `text` is free of controls, line breaks of any kind and lone surrogates."""
     return text.isprintable() or not any(unicodedata.category(char) in _BREAKING for char in text)
+
+
+def is_header_text(text: str) -> bool:
+    """Whether `text` is one line that stands for itself in a mail's header."""
+    return is_single_line(text) and _ENCODED_WORD not in text
 
 
 def is_encodable(text: str) -> bool:
@@ -80,7 +89,7 @@ def check_address(name: str, value: object) -> str:
     local, _, domain = text.partition("@")
     plain = text.isprintable() and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
     labelled = "@" not in domain and all(domain.split("."))
-    if not (local and labelled and plain and len(text) <= MAX_ID_LENGTH):
+    if not (local and labelled and plain and _ENCODED_WORD not in text and len(text) <= MAX_ADDRESS_LENGTH):
         raise ConfigurationError(f"{name} must be one plain address such as user@example.org")
     return text
 

@@ -4,16 +4,22 @@
 {"v": 1, "type": "notice", "realm", "account_id", "to", "context", "changed_at", "attempt"}
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from resetkit._checks import check_address, check_ascii, check_id, check_text, check_type, check_whole
+from resetkit._checks import check_address, check_id, check_text, check_whole, require_text
 from resetkit._confidential import Confidential
+from resetkit._tokens import is_selector
+from resetkit.errors import ConfigurationError, InvalidRequestError
 
 VERSION: Final = 1
+
+_MAX_CONTEXT_ENTRIES: Final = 10
+_MAX_CONTEXT_TEXT: Final = 200
 
 
 class UnusableJobError(Exception):
@@ -37,7 +43,8 @@ class ResetJob(Confidential):
     attempt: int = 1
 
     def __post_init__(self) -> None:
-        check_ascii("selector", self.selector)
+        if not is_selector(self.selector):
+            raise ConfigurationError("selector must be one that make_selector made")
         check_text("identifier", self.identifier)
         check_whole("attempt", self.attempt, least=1)
         self._hide("identifier")
@@ -108,7 +115,7 @@ def _build(content: Any) -> Job:
                     selector=selector,
                     identifier=identifier,
                     code=code,
-                    context=_context(context),
+                    context=clean_context(context),
                     created_at=datetime.fromtimestamp(created_at, UTC),
                     attempt=attempt,
                 )
@@ -125,16 +132,27 @@ def _build(content: Any) -> Job:
                     realm=realm,
                     account_id=account_id,
                     to=to,
-                    context=_context(context),
+                    context=clean_context(context),
                     changed_at=datetime.fromtimestamp(changed_at, UTC),
                     attempt=attempt,
                 )
             case _:
                 raise UnusableJobError("malformed")
-    except (ValueError, OverflowError, OSError):
+    except (InvalidRequestError, ValueError, OverflowError, OSError):
         raise UnusableJobError("malformed") from None
 
 
-def _context(value: Any) -> dict[str, str]:
-    check_type("context", value, dict)
-    return {check_text("context", name): check_text("context", text) for name, text in value.items()}
+def clean_context(context: Mapping[str, str]) -> dict[str, str]:
+    """The visitor's context, cut to 10 entries of 200 printable characters. Raises InvalidRequestError."""
+    if not _is_mapping(context):
+        raise InvalidRequestError(f"context must be a mapping, not {type(context).__name__}")
+    entries = itertools.islice(context.items(), _MAX_CONTEXT_ENTRIES)
+    return {_printable("a name in context", name): _printable("a value in context", text) for name, text in entries}
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _printable(name: str, value: object) -> str:
+    return "".join(char for char in require_text(name, value)[:_MAX_CONTEXT_TEXT] if char.isprintable())

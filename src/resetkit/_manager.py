@@ -33,7 +33,6 @@ its own and steps the coroutines.
 import asyncio
 import hmac
 import inspect
-import itertools
 import logging
 import secrets
 import time
@@ -61,7 +60,16 @@ from resetkit._checks import (
 from resetkit._colour import check_ports
 from resetkit._confidential import Confidential, Secret
 from resetkit._fork import start_afresh_in_child
-from resetkit._jobs import Job, NoticeJob, ResetJob, UnusableJobError, decode_job, encode_job, next_attempt
+from resetkit._jobs import (
+    Job,
+    NoticeJob,
+    ResetJob,
+    UnusableJobError,
+    clean_context,
+    decode_job,
+    encode_job,
+    next_attempt,
+)
 from resetkit._keys import client_form, identifier_form, throttle_key
 from resetkit._link import check_link, fill_link
 from resetkit._threads import Threads, retrieve_exception
@@ -111,9 +119,6 @@ _logger: Final = logging.getLogger("resetkit")
 
 OPERATOR_LIFETIME: Final = timedelta(hours=24)
 NO_CONTEXT: Final[Mapping[str, str]] = MappingProxyType({})
-
-_MAX_CONTEXT_ENTRIES: Final = 10
-_MAX_CONTEXT_TEXT: Final = 200
 
 
 def utc_now() -> datetime:
@@ -220,7 +225,7 @@ class Engine:
         _optional_text("client", client)
         if code is not True and code is not False:
             raise InvalidRequestError("code must be True or False")
-        context = _clean(context)
+        context = clean_context(context)
         self._require_open()
         now = self._now()
         if not self._is_identifier(identifier):
@@ -308,6 +313,9 @@ class Engine:
             await self._dispatcher.dispatch(encode_job(job), self._run_dispatched, delay=delay)
         except Exception:  # noqa: BLE001  # a full or broken dispatcher must not undo what was done
             self._emit_lost(job)
+        except BaseException:
+            self._emit_lost(job)
+            raise
 
     def _parse_job(self, text: str) -> Job | None:
         try:
@@ -328,7 +336,7 @@ class Engine:
 
     async def _mail_token(self, run: Run, job: ResetJob) -> None:
         now = self._now()
-        if now - job.created_at >= self._policy.link_lifetime:
+        if abs(now - job.created_at) >= self._policy.link_lifetime:
             self._emit(events.RequestDropped(reason="late", selector=job.selector))
             return
         account = await self._find(job.identifier)
@@ -513,10 +521,11 @@ class Engine:
         token = require_secret("token", token)
         new_password = require_secret("new_password", new_password)
         _optional_text("client", client)
-        context = _clean(context)
+        context = clean_context(context)
         self._require_open()
         self._refuse_password(new_password)
         record, expires_at, parsed = await self._match(token, client, context)
+        self._require_open()  # once more: after close, the owner would get no notice
         await self._runtime.protect(self._redeem(record, expires_at, parsed.part, new_password, context))
         return ResetTicket(account_id=record.account_id, expires_at=expires_at)
 
@@ -597,9 +606,15 @@ class Engine:
             await self._store.release(record.selector, claim_id=claim_id, guess=part == "code")
 
     async def _notify(self, account: Account, changed_at: datetime, context: Mapping[str, str]) -> None:
+        interrupt: BaseException | None = None
         for to in dict.fromkeys((account.email, *account.notify)):
             notice = NoticeJob(realm=self._realm, account_id=account.id, to=to, context=context, changed_at=changed_at)
-            await self._hand_over(notice)
+            try:
+                await self._hand_over(notice)
+            except BaseException as error:  # noqa: BLE001  # the other addresses are told all the same
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     # For operators.
 
@@ -640,10 +655,10 @@ class Engine:
     async def close(self, timeout: float = 30.0) -> None:
         """Run what is left, for at most `timeout` seconds; report what is not run. See `ResetManager.close`."""
         deadline = time.monotonic() + timeout
+        self._closed = True
         try:
             await self._runtime.close(timeout)
         finally:
-            self._closed = True
             for text in await self._dispatcher.close(max(0.0, deadline - time.monotonic())) or ():
                 self._emit_lost(decode_job(text))
 
@@ -675,9 +690,8 @@ class Engine:
         self._emit(events.RequestThrottled(action=action, by=by, retry_after=retry_after, context=context))
 
     def _emit_failed(self, run: Run, error: Exception, *, retry: bool) -> None:
-        failed = events.MailFailed(
-            attempt=run.job.attempt, error=_told(error), at=_place(error), retry=retry, **_named(run.job)
-        )
+        name, place = _told(error)
+        failed = events.MailFailed(attempt=run.job.attempt, error=name, at=place, retry=retry, **_named(run.job))
         self._emit(replace(failed, account_id=run.account_id or failed.account_id))
 
     def _emit_lost(self, job: Job) -> None:
@@ -696,25 +710,9 @@ def _optional_text(name: str, value: object) -> None:
         require_text(name, value)
 
 
-def _clean(context: Mapping[str, str]) -> dict[str, str]:
-    """The visitor's context, cut to 10 entries of 200 printable characters."""
-    if not _is_mapping(context):
-        raise InvalidRequestError(f"context must be a mapping, not {type(context).__name__}")
-    entries = itertools.islice(context.items(), _MAX_CONTEXT_ENTRIES)
-    return {_printable("a name in context", name): _printable("a value in context", text) for name, text in entries}
-
-
 def _decided(answer: object) -> bool:
     """An adapter's yes or no. Anything else, a forgotten coroutine above all, must not count as a yes."""
     return check_type("what an adapter decides", answer, bool)
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _printable(name: str, value: object) -> str:
-    return "".join(char for char in require_text(name, value)[:_MAX_CONTEXT_TEXT] if char.isprintable())
 
 
 def _checked_account(found: object) -> Account | None:
@@ -730,16 +728,16 @@ def _why_not(job: ResetJob, account: Account | None) -> Literal["cannot_reset", 
     return "unknown" if job.identifier else "empty"
 
 
-def _told(error: Exception) -> str:
-    """What may be told of an error: its type; its text only where it is ours, which quotes nobody."""
+def _told(error: Exception) -> tuple[str, str]:
+    """What may be told of an error: its type, and the place that raised it.
+
+    Its text only where it was raised here, for an adapter's may quote anything. The variables there never.
+    """
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, ConfigurationError) else name
-
-
-def _place(error: Exception) -> str:
-    """Where an error was raised, without what was in the variables there."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+    if isinstance(error, ConfigurationError) and str(frame.f_globals.get("__name__")).startswith("resetkit."):
+        name = f"{name}: {error}"
+    return name, f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
 
 
 class _JobNames(TypedDict):
@@ -781,8 +779,9 @@ class LoopRuntime:
             raise
 
     async def close(self, timeout: float, /) -> None:
-        if self._protected:
-            await asyncio.wait(set(self._protected), timeout=timeout)
+        loop = asyncio.get_running_loop()
+        if mine := {task for task in self._protected if task.get_loop() is loop}:
+            await asyncio.wait(mine, timeout=timeout)
         self._threads.close()
 
 

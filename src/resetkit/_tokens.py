@@ -37,6 +37,7 @@ _LOOK_ALIKES: Final = str.maketrans("0OQ1I|!256$8U", "DDDLLLLZSGSBV")
 _IGNORED: Final = re.compile(r"[\s\-_.\u2010-\u2015\u2212]+")
 _MAX_TYPED: Final = 64
 
+_SELECTOR: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LINK_TOKEN: Final = re.compile(r"([0-9a-f]{32})([0-9a-f]{64})", re.ASCII)
 _CODE_TOKEN: Final = re.compile(rf"([0-9a-f]{{32}})-([{CODE_ALPHABET}]{{{CODE_LENGTH}}})", re.ASCII)
 
@@ -55,6 +56,11 @@ class Token:
 def make_selector(entropy: bytes) -> str:
     """The selector for 16 random bytes."""
     return entropy.hex()
+
+
+def is_selector(text: str) -> bool:
+    """Whether `text` is a selector by its form."""
+    return _SELECTOR.fullmatch(text) is not None
 
 
 def make_secret(entropy: bytes) -> Secret:

@@ -79,12 +79,21 @@ class ThreadDispatcher:
                 raise RuntimeError("this dispatcher is closed")
             if len(self._waiting) >= self._capacity:
                 raise ThrottledError(_RETRY_AFTER_FULL)
-            while len(self._threads) < self._workers:
-                thread = threading.Thread(target=self._work, name=f"resetkit-{len(self._threads)}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
+            self._start_workers()
             heapq.heappush(self._waiting, _Entry(due, next(self._order), job, run))
             self._changed.notify()
+
+    def _start_workers(self) -> None:
+        """Start what is missing. Where the system has no thread to spare, one is enough."""
+        while len(self._threads) < self._workers:
+            thread = threading.Thread(target=self._work, name=f"resetkit-{len(self._threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
 
     def close(self, timeout: float, /) -> Sequence[str]:
         """See `Dispatcher.close`. A job still in progress after `timeout` counts as left."""
@@ -175,6 +184,8 @@ class AsyncTaskDispatcher:
         """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
         if self._closed:
             raise RuntimeError("this dispatcher is closed")
+        for task in [task for task in self._jobs if task.get_loop().is_closed()]:
+            self._keep_unrun(self._jobs.pop(task))
         if len(self._jobs) >= self._capacity:
             raise ThrottledError(_RETRY_AFTER_FULL)
         entry = _AsyncJob(job)
@@ -224,10 +235,14 @@ class AsyncTaskDispatcher:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         entry = self._jobs.pop(task)
-        if not task.cancelled():
-            if (error := task.exception()) is not None:
-                _logger.error("a job ended with %s", type(error).__name__)
-        elif not entry.begun and not self._closed and len(self._unrun) < self._capacity:
+        if task.cancelled():
+            self._keep_unrun(entry)
+        elif (error := task.exception()) is not None:
+            _logger.error("a job ended with %s", type(error).__name__)
+
+    def _keep_unrun(self, entry: "_AsyncJob") -> None:
+        """A job that begun reports itself; one that did not is for `close` to report."""
+        if not entry.begun and not self._closed and len(self._unrun) < self._capacity:
             self._unrun.append(entry.job)
             _logger.error("a job was cancelled before it ran: close the manager before its event loop ends")
 

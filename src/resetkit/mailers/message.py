@@ -76,7 +76,8 @@ def _reset_message(mail: ResetMail, site: str) -> EmailMessage:
 
 def _changed_message(mail: PasswordChangedMail, site: str) -> EmailMessage:
     where = f" at {site}" if site else ""
-    changed = f"The password of the account {mail.account.email}{where} was changed at {_instant(mail.changed_at)}."
+    account = mail.to if mail.to == mail.account.email else f"whose notices go to {mail.to}"
+    changed = f"The password of the account {account}{where} was changed at {_instant(mail.changed_at)}."
     ended = "If it was you, there is nothing to do."
     not_you = (
         "If it was not you, somebody can read this account's mail: change the password of the mailbox first, then ask "

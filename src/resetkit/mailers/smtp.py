@@ -13,7 +13,7 @@ from email.utils import localtime, make_msgid
 from functools import partial
 from typing import Final, Literal, get_args
 
-from resetkit._checks import check_address, check_callable, check_duration, check_text, check_whole, is_single_line
+from resetkit._checks import check_address, check_callable, check_duration, check_text, check_whole, is_header_text
 from resetkit._fork import start_afresh_in_child
 from resetkit._hosts import is_host, is_loopback
 from resetkit._threads import Threads
@@ -65,8 +65,8 @@ class SMTPMailer:
         self._security: Security = security
         self._port = _PORTS[security] if port is None else check_whole("port", port, least=1, most=65535)
         self._sender = check_address("sender", sender)
-        if not is_single_line(check_text("sender_name", sender_name)):
-            raise ConfigurationError("sender_name must be one line")
+        if not is_header_text(check_text("sender_name", sender_name)):
+            raise ConfigurationError("sender_name must be one line of plain text")
         self._from = _header_address(sender, sender_name)
         self._reply_to = None if reply_to is None else _header_address(check_address("reply_to", reply_to))
         self._login = _login(username, password, self._host, security)
@@ -100,7 +100,7 @@ class SMTPMailer:
         if taken := [name for name in _MAILERS_HEADERS if name in message]:
             raise ConfigurationError(f"compose must leave {', '.join(taken)} to the mailer")
         message["From"] = self._from
-        message["To"] = _header_address(mail.to)
+        message["To"] = _header_address(check_address("to", mail.to))
         if self._reply_to is not None:
             message["Reply-To"] = self._reply_to
         message["Date"] = localtime()

@@ -7,6 +7,7 @@ first statement, so that nothing is read that another is about to change.
 
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Generator, Sequence
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from resetkit._checks import check_duration
-from resetkit._fork import start_afresh_in_child
+from resetkit._fork import hold_for_forks
 from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError, DuplicateSelectorError
 from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
@@ -103,7 +104,8 @@ class SQLiteTokenStore:
         self._closed = False
         self._idle: list[sqlite3.Connection] = []
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
-        start_afresh_in_child(self)
+        self._start_afresh()
+        hold_for_forks(self)
         try:
             self._prepare()
         except sqlite3.DatabaseError as error:
@@ -167,28 +169,55 @@ class SQLiteTokenStore:
         with self._connection() as connection:
             return connection.execute(_PURGE, (_seconds(before), limit)).rowcount
 
+    def _hold(self) -> None:
+        """Before a fork: no connection may be open, for SQLite's locks are the process's (sqlite.org/howtocorrupt).
+
+        A child that inherits one believes in locks that it does not have, and its commits can vanish. So operations in
+        progress are waited for, as long as they may wait for the file, and new ones wait.
+        """
+        with self._at_rest:
+            self._holding = True
+            self._at_rest.wait_for(lambda: not self._busy, self._busy_seconds)
+            _close_all(self._idle)
+
+    def _resume(self) -> None:
+        with self._at_rest:
+            self._holding = False
+            self._at_rest.notify_all()
+
     def _start_afresh(self) -> None:
-        """In a forked child: its parent's connections must neither be used nor closed (sqlite.org/howtocorrupt)."""
-        _inherited.extend(self._idle)
-        self._idle.clear()
+        self._at_rest = threading.Condition()
+        self._holding = False
+        self._busy = 0
 
     @contextmanager
     def _connection(self) -> Generator[sqlite3.Connection, None, None]:
         """A connection for one operation alone. After an error it is closed, which rolls back, and not used again."""
+        with self._at_rest:
+            self._at_rest.wait_for(lambda: not self._holding)
+            self._busy += 1
+        try:
+            connection = self._take()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+            if self._closed:
+                _close_all(self._idle)
+        finally:
+            with self._at_rest:
+                self._busy -= 1
+                self._at_rest.notify_all()
+
+    def _take(self) -> sqlite3.Connection:
         if self._closed:
             raise RuntimeError("this store is closed")
         try:
-            connection = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            connection = self._open()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
-        if self._closed:
-            _close_all(self._idle)
+            return self._open()
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
@@ -282,9 +311,6 @@ class AsyncSQLiteTokenStore:
         return await self._threads.run(partial(self._store.purge, before=before, limit=limit))
 
 
-_inherited: Final[list[sqlite3.Connection]] = []  # kept, because collecting one would close it
-
-
 def _close_all(connections: list[sqlite3.Connection]) -> None:
     while connections:
         connections.pop().close()
@@ -301,7 +327,7 @@ def _file_path(path: str | os.PathLike[str]) -> str:
         raise ConfigurationError("SQLiteTokenStore needs the path of a file, not a URL")
     if os.path.isdir(text):  # noqa: PTH112  # the path is text already
         raise ConfigurationError(f"{text} is a folder: SQLiteTokenStore needs the path of a file in it")
-    return text
+    return os.path.abspath(text)  # noqa: PTH100  # a process that changes its folder goes on with the same file
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
