@@ -1,5 +1,6 @@
 """Stores that break one promise each, as a real author would: the check that names the promise must catch it."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,8 +27,6 @@ class Gap:
 
     @staticmethod
     def wait() -> None:
-        import time  # noqa: PLC0415  # here alone
-
         time.sleep(0.002)  # the race that a real author left open, made wide
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness import Colour, Harness, StoreKind
+from resetkit.stores import MemoryTokenStore, SQLiteTokenStore
 
 settings.register_profile(
     "resetkit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
@@ -51,3 +52,14 @@ def make_harness(colour: Colour, store_kind: StoreKind, tmp_path: Path) -> Itera
 def kit(make_harness: MakeHarness) -> Harness:
     """A harness with room in the policy."""
     return make_harness()
+
+
+@pytest.fixture
+def store(store_kind: StoreKind, tmp_path: Path) -> Iterator[MemoryTokenStore | SQLiteTokenStore]:
+    """A sync store of either kind, without a manager."""
+    if store_kind == "memory":
+        yield MemoryTokenStore()
+    else:
+        sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
+        yield sqlite
+        sqlite.close()

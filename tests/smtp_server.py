@@ -169,7 +169,7 @@ class MailServer(_Server):
 
     # The hooks, by the names that aiosmtpd looks for.
 
-    async def handle_MAIL(  # noqa: N802
+    async def handle_MAIL(  # noqa: N802  # aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         del server, options
@@ -178,7 +178,7 @@ class MailServer(_Server):
         envelope.mail_from = address
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's name
         fault = self._faults.pop(0) if self._faults else None
         transport = server.transport
         if fault is None or self._loses_answers:
@@ -187,7 +187,7 @@ class MailServer(_Server):
             transport.abort()
         return fault or "250 OK"
 
-    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # aiosmtpd's name
         del server, session, envelope
         self.quits += 1
         return "221 Bye"

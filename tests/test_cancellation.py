@@ -12,6 +12,7 @@ from harness import ADDRESS, KEY, LINK
 from resetkit import AsyncResetManager, KeyedTokenHasher, PasswordChangedMail
 from resetkit._manager import LoopRuntime
 from resetkit._threads import Threads
+from resetkit.dispatch import AsyncTaskDispatcher
 from resetkit.events import JobLost, PasswordReset
 from resetkit.mailers import AsyncMemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore
@@ -60,8 +61,6 @@ def gated(port: object, name: str, gate: Gate) -> Any:
 
 class Site:
     def __init__(self, gate: Gate) -> None:
-        from resetkit.dispatch import AsyncTaskDispatcher  # noqa: PLC0415  # beside its use
-
         self.accounts = FakeAccounts()
         self.accounts.add("alice", ADDRESS)
         self.mailer = AsyncMemoryMailer()

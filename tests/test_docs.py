@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import runpy
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,6 @@ def test_the_quickstart_plays_its_story(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_installed_package_has_its_licence_and_two_requirements() -> None:
-    from importlib.metadata import metadata  # noqa: PLC0415  # beside its use
-
     found = metadata("resetkit")
     assert found["License-Expression"] == "MIT"
     assert sorted(each for each in found.get_all("Requires-Dist") or [] if "extra" not in each) == [

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from resetkit._manager import Engine
 from resetkit._sync import lift
 from resetkit.events import Event
 from resetkit.mailers import MemoryMailer
-from resetkit.stores import MemoryTokenStore, SQLiteTokenStore
+from resetkit.stores import MemoryTokenStore
 from resetkit.testing import FakeAccounts, FakeClock
 from resetkit.throttle import AsyncMemoryThrottle
 from store_contract import MINUTE, NOW, record
@@ -109,16 +108,6 @@ OPERATIONS: tuple[Callable[[Any], object], ...] = (
     lambda store: store.release("s2", "c2"),
     lambda store: store.revoke(),
 )
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TokenStore]:
-    if request.param == "memory":
-        yield MemoryTokenStore()
-    else:
-        sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
-        yield sqlite
-        sqlite.close()
 
 
 @pytest.mark.parametrize("keep", [1, 2])

@@ -4,19 +4,17 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness import ADDRESS, KEY, LINK, roomy
 from resetkit import AsyncResetManager, InvalidTokenError, KeyedTokenHasher, ResetMail, ResetManager, ResetPolicy
 from resetkit.dispatch import AsyncInlineDispatcher, InlineDispatcher
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
-from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, MemoryTokenStore, SQLiteTokenStore
+from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, SQLiteTokenStore
 from resetkit.testing import AsyncFakeAccounts, FakeAccounts, FakeClock
 
 THREADS = 16
@@ -41,16 +39,6 @@ class Site:
 
     def token(self) -> str:
         return self.manager.issue_token("alice").token
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "memory":
-        yield MemoryTokenStore()
-    else:
-        sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
-        yield sqlite
-        sqlite.close()
 
 
 def together(actions: list[Callable[[], Any]]) -> list[Any]:

@@ -16,7 +16,7 @@ import pytest
 
 from harness import Harness
 from resetkit import ConfigurationError
-from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore
+from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore, sqlite
 from store_contract import NOW, put, record
 
 
@@ -53,8 +53,6 @@ def test_what_one_store_wrote_another_reads_after_it_was_closed(path: Path) -> N
 
 def test_each_query_uses_an_index(path: Path) -> None:
     """No operation scans the table, so cost does not grow with the number of records."""
-    from resetkit.stores import sqlite  # noqa: PLC0415  # its statements
-
     store = SQLiteTokenStore(path)
     statements = {name: text for name, text in vars(sqlite).items() if isinstance(text, str) and name.isupper()}
     plans = 0

@@ -247,7 +247,7 @@ class SQLiteTokenStore:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
-                time.sleep(_WAL_PAUSE)
+                time.sleep(_WAL_PAUSE)  # SQLite gives nothing to wait on
                 continue
             if mode != "wal":
                 raise ConfigurationError(f"{self._path} cannot use write-ahead logging: put it on a local disk")
