@@ -6,6 +6,7 @@ Each runs in a loop of its own in a thread of its own, on a port that the system
 import asyncio
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Delivery:
         return message_from_bytes(self.content, policy=policy.default)
 
 
-class _Server:
+class _Server(ABC):
     """The thread, its loop, and the listening socket."""
 
     def __init__(self) -> None:
@@ -91,11 +92,11 @@ class _Server:
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    async def _listen(self) -> asyncio.Server:
-        raise NotImplementedError
+    @abstractmethod
+    async def _listen(self) -> asyncio.Server: ...
 
-    async def _drop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _drop(self) -> None: ...
 
     async def _stop(self) -> None:
         self._server.close()

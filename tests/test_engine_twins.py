@@ -1,0 +1,151 @@
+"""Engines that break one promise each, as a hand-written reset would: the check that names the promise must fail."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import test_codes
+import test_flows
+import test_jobs
+from harness import Harness
+from resetkit import Account, InvalidTokenError, ResetReceipt, TokenRecord, _manager
+from resetkit._manager import Engine
+from resetkit._tokens import bind
+
+Make = Callable[..., Harness]
+
+
+async def mail_to_the_typed_address(engine: Engine, identifier: str) -> Account | None:
+    found = await engine._accounts.find(str(identifier))
+    return found and replace(found, email=str(identifier))
+
+
+async def leave_the_sessions(_engine: Engine, _account_id: str) -> None: ...
+
+
+async def release_after_any_failure(
+    engine: Engine, record: TokenRecord, part: Any, claim_id: str, new_password: str
+) -> BaseException | None:
+    try:
+        await engine._accounts.set_password(record.account_id, new_password)
+    except BaseException as error:  # noqa: BLE001  # that is the fault
+        await engine._release(record, part, claim_id)
+        return error
+    return None
+
+
+def tell_strangers(_engine: Engine, _token: object, record: TokenRecord | None, **_: object) -> InvalidTokenError:
+    if record is None or record.state == "outstanding":
+        return InvalidTokenError("expired")
+    return InvalidTokenError(record.state)
+
+
+def bind_no_realm(part: Any, secret: str, **bound: Any) -> bytes:
+    without: dict[str, Any] = {**bound, "realm": ""}
+    return bind(part, secret, **without)
+
+
+def take_any_account(_engine: Engine, _record: TokenRecord, account: Account | None) -> Account | None:
+    return account
+
+
+def never_expire(record: TokenRecord, _expires_at: object, _now: object) -> str | None:
+    return None if record.state == "outstanding" else record.state
+
+
+async def count_nothing(_engine: Engine, *_: object) -> None: ...
+
+
+async def keep_no_decoy(_engine: Engine, *_: object) -> None: ...
+
+
+def begin_at_once(_engine: Engine) -> timedelta:
+    return timedelta(0)
+
+
+REQUEST = Engine.request_reset
+
+
+async def answer_by_account(engine: Engine, identifier: str, **options: Any) -> ResetReceipt:
+    receipt = await REQUEST(engine, identifier, **options)
+    known = await engine._accounts.find(identifier)
+    return replace(receipt, message="A mail is on its way." if known else "There is no such account.")
+
+
+STORY, ENDS, FAILURES = test_flows.TestTheWholeStory(), test_flows.TestEndsOfAToken(), test_flows.TestFailures()
+THROTTLE, DECOYS = test_flows.TestThrottle(), test_codes.TestDecoys()
+
+TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]] = {
+    mail_to_the_typed_address: (
+        Engine,
+        "_find",
+        lambda make: STORY.test_the_mail_goes_to_the_stored_address_whatever_was_typed(make()),
+    ),
+    leave_the_sessions: (
+        Engine,
+        "_end_sessions",
+        lambda make: STORY.test_a_link_sets_the_password_ends_the_sessions_and_sends_a_notice(make()),
+    ),
+    answer_by_account: (
+        Engine,
+        "request_reset",
+        lambda make: STORY.test_known_and_unknown_are_answered_alike(make()),
+    ),
+    release_after_any_failure: (
+        Engine,
+        "_write_password",
+        lambda make: FAILURES.test_an_unclear_write_spends_the_token_ends_sessions_and_is_raised(
+            make(), "after", "an error"
+        ),
+    ),
+    tell_strangers: (Engine, "_refused_unknown", lambda make: ENDS.test_a_stranger_learns_no_reason(make())),
+    bind_no_realm: (_manager, "bind", lambda make: ENDS.test_another_realm_knows_none_of_them(make())),
+    take_any_account: (
+        Engine,
+        "_require_fresh",
+        lambda make: ENDS.test_stale_after_the_account_changed(
+            make(), lambda kit: kit.accounts.change("alice", email="new@example.org")
+        ),
+    ),
+    never_expire: (_manager, "_ended", lambda make: ENDS.test_expired_at_the_very_second(make())),
+    count_nothing: (
+        Engine,
+        "_throttle_request",
+        THROTTLE.test_a_client_is_throttled_before_any_look_up,
+    ),
+    keep_no_decoy: (
+        Engine,
+        "_drop",
+        lambda make: DECOYS.test_guessing_answers_alike_whoever_asked(make, "unknown"),
+    ),
+    begin_at_once: (
+        Engine,
+        "_head_start",
+        lambda make: test_jobs.test_a_job_gives_the_answer_a_head_start_of_random_length_and_a_notice_none(
+            make, "sync"
+        ),
+    ),
+}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return lambda **options: Harness("sync", "memory", tmp_path, **options)
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
+def test_a_broken_engine_is_caught(twin: Callable[..., Any], make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, check = TWINS[twin]
+    monkeypatch.setattr(owner, name, twin)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check(make)
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
+def test_the_sound_engine_passes_the_same_check(twin: Callable[..., Any], make: Make) -> None:
+    """So that a twin is caught for its fault, and not for the way the check is called."""
+    TWINS[twin][2](make)
