@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -192,7 +192,11 @@ class SQLiteTokenStore:
 
     @contextmanager
     def _connection(self) -> Generator[sqlite3.Connection, None, None]:
-        """A connection for one operation alone. After an error it is closed, which rolls back, and not used again."""
+        """A connection for one operation alone. After an error it is rolled back, closed, and not used again.
+
+        Closing alone would keep the file locked as long as somebody keeps the error: its traceback holds the cursor of
+        a read that was cut off, and SQLite ends the transaction with the last statement only.
+        """
         with self._at_rest:
             self._at_rest.wait_for(lambda: not self._holding)
             self._busy += 1
@@ -201,6 +205,8 @@ class SQLiteTokenStore:
             try:
                 yield connection
             except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
                 connection.close()
                 raise
             self._idle.append(connection)
