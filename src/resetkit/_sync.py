@@ -55,7 +55,7 @@ def step(work: Awaitable[T]) -> T:
     raise ConfigurationError("a lifted port waited for an event loop, which it never may")
 
 
-class _LiftedDirectory:
+class LiftedDirectory:
     def __init__(self, accounts: AccountDirectory) -> None:
         self.find = lift(accounts.find)
         self.get = lift(accounts.get)
@@ -63,7 +63,7 @@ class _LiftedDirectory:
         self.end_sessions = lift(accounts.end_sessions)
 
 
-class _LiftedStore:
+class LiftedStore:
     def __init__(self, store: TokenStore) -> None:
         self.add = lift(store.add)
         self.get = lift(store.get)
@@ -74,17 +74,17 @@ class _LiftedStore:
         self.purge = lift(store.purge)
 
 
-class _LiftedMailer:
+class LiftedMailer:
     def __init__(self, mailer: Mailer) -> None:
         self.send = lift(mailer.send)
 
 
-class _LiftedThrottle:
+class LiftedThrottle:
     def __init__(self, throttle: Throttle) -> None:
         self.hit = lift(throttle.hit)
 
 
-class _LiftedDispatcher:
+class LiftedDispatcher:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatch = lift(dispatcher.dispatch)
         self.close = lift(dispatcher.close)
@@ -162,14 +162,14 @@ class ResetManager:
         dispatcher = ThreadDispatcher() if dispatcher is None else dispatcher
         check_ports("sync", accounts, store, mailer, throttle, dispatcher, hasher)
         self._engine = Engine(
-            _LiftedDirectory(accounts),
-            _LiftedStore(store),
-            _LiftedMailer(mailer),
+            LiftedDirectory(accounts),
+            LiftedStore(store),
+            LiftedMailer(mailer),
             link=link,
             policy=policy,
             hasher=hasher,
-            throttle=_LiftedThrottle(throttle),
-            dispatcher=_LiftedDispatcher(dispatcher),
+            throttle=LiftedThrottle(throttle),
+            dispatcher=LiftedDispatcher(dispatcher),
             clock=clock,
             on_event=on_event,
             realm=realm,
