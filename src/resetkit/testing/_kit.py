@@ -1,0 +1,310 @@
+"""What every conformance kit is made of: promises, the colour they are checked in, guards against hollow runs.
+
+A *promise* is one sentence of a port's contract, as a test. It is written once, as an ``async`` method over the async
+shape of the port. `Sync` lifts a sync adapter to that shape and steps the method; `Async` runs it in an event loop.
+pytest collects promises as ordinary test methods; nothing here needs pytest.
+"""
+
+import asyncio
+import sys
+import threading
+import unittest
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar
+
+from resetkit._sync import step
+from resetkit.testing._transcript import Transcript, shown
+
+K = TypeVar("K", bound="Conformance[Any]")
+Port = TypeVar("Port")
+T = TypeVar("T")
+
+Check = Callable[..., None]
+"""A promise as pytest calls it: a method without arguments."""
+
+_SWITCH: Final = 1e-5  # seconds until the interpreter lets another thread go on: many gaps, each a chance to race
+
+
+class BrokenPromiseError(AssertionError):
+    """An adapter does not keep a promise of its port. The message says which, what was expected, and what was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One sentence of a contract: the method it is `of`, and what it says in plain words."""
+
+    name: str
+    of: str
+    says: str
+
+
+_promises: Final[dict[Check, Promise]] = {}
+_stated: Final[dict[Check, str]] = {}
+
+
+def promise(of: str) -> Callable[[Callable[[K, Any], Coroutine[Any, Any, None]]], Callable[[K], None]]:
+    """Make a check of one opened adapter, an ``async`` method, a promise of the port's method `of`.
+
+    Its docstring's first line is the promise in plain words.
+    """
+
+    def decorate(check: Callable[[K, Any], Coroutine[Any, Any, None]]) -> Callable[[K], None]:
+        def opened(kit: K) -> None:
+            __tracebackhide__ = True
+            with kit.opened() as port:
+                kit.run(check(kit, port))
+
+        return _registered(of, check, opened)
+
+    return decorate
+
+
+def explored_promise(of: str) -> Callable[[Callable[[K], None]], Callable[[K], None]]:
+    """Make a check that opens adapters by itself, as many as it likes, a promise of the port's method `of`."""
+
+    def decorate(check: Callable[[K], None]) -> Callable[[K], None]:
+        return _registered(of, check, check)
+
+    return decorate
+
+
+def _registered(of: str, check: Callable[..., object], body: Callable[[K], None]) -> Callable[[K], None]:
+    says = " ".join((check.__doc__ or "").split("\n\n")[0].split())
+
+    def test(kit: K) -> None:
+        __tracebackhide__ = True  # pytest shows the check's own line instead
+        kit.transcript.clear()
+        try:
+            body(kit)
+        except (unittest.SkipTest, ModuleNotFoundError):
+            raise
+        except BrokenPromiseError as broken:
+            broken.args = (_report(kit, _promises[test], str(broken)),)
+            raise
+        except Exception as error:
+            found = f"no error was expected, and there was {_named(error)}"
+            raise BrokenPromiseError(_report(kit, _promises[test], found)) from error
+        if not kit.transcript.count:
+            nothing = (
+                "the adapter was never called: this check checked nothing (are Hypothesis's phases or examples 0?)"
+            )
+            raise BrokenPromiseError(_report(kit, _promises[test], nothing))
+
+    test.__name__, test.__qualname__ = check.__name__, check.__qualname__
+    test.__doc__, test.__module__ = check.__doc__, check.__module__
+    _promises[test] = Promise(check.__name__, of, says)
+    return test
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _report(kit: "Conformance[Any]", broken: Promise, found: str) -> str:
+    head = f"{kit.port}.{broken.of} does not keep its promise: {broken.says}"
+    done = "\n".join(f"  {number:2}. {line}" for number, line in enumerate(kit.transcript.lines(), 1))
+    return f"{head}\n{found}\nWhat was done:\n{done or '  nothing'}"
+
+
+def unsupported(reason: str) -> Callable[..., NoReturn]:
+    """State that an adapter does not keep a promise, or lacks an optional ability.
+
+    Stands in the place of the method: ``test_x = unsupported("the backend has no ...")``. The test is skipped and says
+    the reason. Raises TypeError for an empty one.
+    """
+    _require_reason(reason)
+
+    def test(*_: object) -> NoReturn:
+        raise unittest.SkipTest(reason)
+
+    _stated[test] = reason
+    return test
+
+
+def replaced(reason: str) -> Callable[[Callable[[K], None]], Callable[[K], None]]:
+    """State why a subclass checks a promise in another way: a decorator for the method that replaces it."""
+    _require_reason(reason)
+
+    def decorate(test: Callable[[K], None]) -> Callable[[K], None]:
+        _stated[test] = reason
+        return test
+
+    return decorate
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise TypeError("state a reason in words: who reads the report wants to know why")
+
+
+def expect(found: object, expected: object, why: str) -> None:
+    """Raise BrokenPromiseError unless both are equal; `why` completes the sentence "because ..."."""
+    __tracebackhide__ = True
+    if found != expected:
+        raise BrokenPromiseError(
+            f"expected {shown(expected, beside=found)}, got {shown(found, beside=expected)}: {why}"
+        )
+
+
+def expect_that(holds: bool, why: str) -> None:  # noqa: FBT001  # reads as what it is: expect_that(a < b, "...")
+    """Raise BrokenPromiseError unless it holds."""
+    __tracebackhide__ = True
+    if not holds:
+        raise BrokenPromiseError(why)
+
+
+def undeclared(ability: str, what: str) -> NoReturn:
+    """Skip a check whose optional ability the adapter's author has not spoken of."""
+    raise unittest.SkipTest(f'not checked: implement {ability} ({what}), or state {ability} = unsupported("why")')
+
+
+class Conformance(Generic[Port]):
+    """The base of the kits. A subclass of a kit for one adapter is guarded at its definition.
+
+    Raises TypeError there if a promise is overridden or removed without a stated reason (`unsupported`, `replaced`),
+    if the method that opens the adapter is missing, or if pytest would not collect the class.
+    """
+
+    __test__ = False
+    port: ClassVar[str]
+    """The protocol that the kit checks."""
+    opens: ClassVar[str]
+    """The method that an adapter's author writes."""
+    examples: ClassVar[int | None] = None
+    """How many examples an explored promise tries; None for the Hypothesis profile's."""
+
+    promised: ClassVar[dict[str, Check]] = {}
+    """The kit's tests, by name, as they were written."""
+
+    def __init_subclass__(cls, *, shipped: bool = False, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if shipped:
+            cls.promised = {
+                name: check
+                for name in dir(cls)
+                if name.startswith("test_") and (check := getattr(cls, name)) in _promises
+            }
+            return
+        if find_spec("hypothesis") is None:
+            raise ModuleNotFoundError('the conformance kits need Hypothesis: python -m pip install "resetkit[testing]"')
+        if "__test__" not in vars(cls):
+            cls.__test__ = True
+            if not cls.__name__.startswith("Test"):
+                raise TypeError(f"name it Test{cls.__name__}, or pytest does not collect it (or set __test__)")
+        if cls.__test__ and getattr(cls, cls.opens) is getattr(_kit_of(cls), cls.opens):
+            raise TypeError(f"{cls.__name__} must implement {cls.opens}(self), a context manager")
+        _guard(cls)
+
+    @property
+    def transcript(self) -> "Transcript":
+        """The calls of the check that runs, and their answers."""
+        transcript: Transcript = self.__dict__.setdefault("_transcript", Transcript())
+        return transcript
+
+    @classmethod
+    def promises(cls) -> dict[str, Promise]:
+        """Every promise of the kit by the name of its test, in the order of the port's methods."""
+        return {name: _promises[check] for name, check in cls.promised.items()}
+
+    def test_the_kit_is_whole(self) -> None:
+        """No promise was taken out behind the guards, and not all of them were waived."""
+        _guard(type(self))
+        if all(getattr(type(self), name) in _stated for name in self.promised):
+            raise BrokenPromiseError(f"{type(self).__name__} waives every promise: it checks nothing")
+
+    # The colour's, see `Sync` and `Async`.
+
+    def opened(self) -> AbstractContextManager[Port]:
+        """An adapter in its async shape, new and empty, its calls written down."""
+        raise NotImplementedError
+
+    def run(self, work: Awaitable[T], /) -> T:
+        """What `work` returns."""
+        raise NotImplementedError
+
+    async def together(self, *works: Awaitable[T]) -> list[T]:
+        """What several calls answer that begin at the same moment."""
+        raise NotImplementedError
+
+    def watched(self, port: Port) -> Port:
+        """The port, with its calls written down in the transcript, which begins anew."""
+        return self.transcript.watch(port)
+
+
+class Sync(Conformance[Port], shipped=True):
+    """Checks sync adapters: a lifted call never waits, so one step runs a check to its end. Races are threads'."""
+
+    def run(self, work: Awaitable[T], /) -> T:
+        """What `work` returns."""
+        __tracebackhide__ = True
+        return step(work)
+
+    async def together(self, *works: Awaitable[T]) -> list[T]:
+        """What several calls answer, each in its own thread, let go by a barrier."""
+        barrier = threading.Barrier(len(works))
+
+        def begin(work: Awaitable[T]) -> T:
+            barrier.wait()
+            return step(work)
+
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH)
+        try:
+            with self.transcript.at_once(), ThreadPoolExecutor(len(works)) as threads:
+                return list(threads.map(begin, works))
+        finally:
+            sys.setswitchinterval(usual)
+
+
+class Async(Conformance[Port], shipped=True):
+    """Checks async adapters in one event loop for each opened adapter. Races are tasks'."""
+
+    _runner: asyncio.Runner
+
+    @contextmanager
+    def in_loop(self, opening: AbstractAsyncContextManager[Port]) -> Generator[Port, None, None]:
+        """The adapter, open in a loop of its own."""
+        with asyncio.Runner() as self._runner:
+            stack = AsyncExitStack()
+            port = self._runner.run(stack.enter_async_context(opening))
+            try:
+                yield port
+            finally:
+                self._runner.run(stack.aclose())
+
+    def run(self, work: Awaitable[T], /) -> T:
+        """What `work` returns."""
+        __tracebackhide__ = True
+        return self._runner.run(_awaited(work))
+
+    async def together(self, *works: Awaitable[T]) -> list[T]:
+        """What several calls answer, each in its own task."""
+        with self.transcript.at_once():
+            return await asyncio.gather(*works)
+
+
+WHOLE: Final[Check] = Conformance[Any].test_the_kit_is_whole
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    __tracebackhide__ = True
+    return await work
+
+
+def _kit_of(cls: type[Conformance[Any]]) -> type[Conformance[Any]]:
+    """The shipped kit that a class derives from."""
+    return next(base for base in cls.__mro__ if "promised" in vars(base))
+
+
+def _guard(cls: type[Conformance[Any]]) -> None:
+    for name, check in (*cls.promised.items(), (WHOLE.__name__, WHOLE)):
+        current = getattr(cls, name, None)
+        if current is not check and current not in _stated:
+            raise TypeError(
+                f"{cls.__name__} overrides or removes the promise {name} without a reason: "
+                f'state one with {name} = unsupported("why"), or @replaced("why")'
+            )
