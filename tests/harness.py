@@ -22,6 +22,7 @@ from resetkit import (
     ResetReceipt,
     ResetTicket,
     TokenRecord,
+    TokenStore,
     code_token,
 )
 from resetkit.dispatch import AsyncInlineDispatcher, InlineDispatcher
@@ -229,6 +230,12 @@ def make_store(colour: Colour, kind: StoreKind, folder: Path) -> tuple[Any, Memo
     path = folder / "tokens.sqlite3"
     sqlite = AsyncSQLiteTokenStore(path) if colour == "async" else SQLiteTokenStore(path)
     return sqlite, sqlite._store if isinstance(sqlite, AsyncSQLiteTokenStore) else sqlite
+
+
+def put(store: TokenStore, *records: TokenRecord) -> None:
+    """Add records without a quota, and keep them all."""
+    for each in records:
+        assert store.add(each, quotas=(), keep=99)
 
 
 def roomy(**changes: Any) -> ResetPolicy:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from harness import put
 from resetkit.cli import main
 from resetkit.stores import SQLiteTokenStore
-from store_contract import LIFETIME, RETENTION, put, record
+from resetkit.testing._records import LIFETIME, RETENTION, record
 
 
 def test_the_demo_tells_the_whole_story() -> None:

@@ -126,7 +126,7 @@ def test_a_process_killed_inside_a_transaction_leaves_none_of_it(tmp_path: Path)
     script = """
 import os, signal, sys
 from resetkit.stores import sqlite
-from store_contract import record
+from resetkit.testing._records import record
 store = sqlite.SQLiteTokenStore(sys.argv[1])
 store.add(record("s1"), quotas=(), keep=1)
 (connection,) = store._idle

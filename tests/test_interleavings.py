@@ -15,8 +15,8 @@ from resetkit.events import Event
 from resetkit.mailers import MemoryMailer
 from resetkit.stores import MemoryTokenStore
 from resetkit.testing import FakeAccounts, FakeClock
+from resetkit.testing._records import MINUTE, NOW, record
 from resetkit.throttle import AsyncMemoryThrottle
-from store_contract import MINUTE, NOW, record
 
 
 @dataclass

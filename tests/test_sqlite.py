@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from harness import Harness
+from harness import Harness, put
 from resetkit import ConfigurationError
 from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore, sqlite
-from store_contract import NOW, put, record
+from resetkit.testing._records import NOW, record
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ class TestConnections:
         script = """
 import os, sys
 from resetkit.stores import SQLiteTokenStore
-from store_contract import NOW, record
+from resetkit.testing._records import NOW, record
 store = SQLiteTokenStore(sys.argv[1])
 store.get("s1")
 r1, w1 = os.pipe()

@@ -26,7 +26,7 @@ from resetkit._tokens import (
 from resetkit.mailers import MemoryMailer
 from resetkit.stores import MemoryTokenStore
 from resetkit.testing import FakeAccounts
-from store_contract import NOW, record
+from resetkit.testing._records import NOW, record
 
 entropy16, entropy32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
 

@@ -30,7 +30,7 @@ from resetkit import (
 )
 from resetkit._jobs import clean_context
 from resetkit.events import Event, log_event
-from store_contract import NOW, record
+from resetkit.testing._records import NOW, record
 
 
 def account(**changes: Any) -> Account:

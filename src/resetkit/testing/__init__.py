@@ -1,5 +1,18 @@
-"""Fakes for tests: a clock to set, accounts in memory. For mails, use `resetkit.mailers.MemoryMailer`."""
+"""For tests: fakes to set, and kits that prove an adapter. The kits need the extra ``testing``; the fakes nothing."""
 
+from resetkit.testing._kit import BrokenPromiseError, replaced, unsupported
 from resetkit.testing.fakes import AsyncFakeAccounts, FakeAccounts, FakeClock
+from resetkit.testing.hashers import TokenHasherConformance
+from resetkit.testing.stores import AsyncTokenStoreConformance, TokenStoreConformance
 
-__all__ = ["AsyncFakeAccounts", "FakeAccounts", "FakeClock"]
+__all__ = [
+    "AsyncFakeAccounts",
+    "AsyncTokenStoreConformance",
+    "BrokenPromiseError",
+    "FakeAccounts",
+    "FakeClock",
+    "TokenHasherConformance",
+    "TokenStoreConformance",
+    "replaced",
+    "unsupported",
+]

@@ -1,0 +1,89 @@
+"""Real tokens in a store under test, minted by the engine itself."""
+
+import base64
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from resetkit._manager import Engine
+from resetkit._sync import LiftedDirectory, LiftedMailer
+from resetkit.hashing import KeyedTokenHasher
+from resetkit.mailers.memory import MemoryMailer
+from resetkit.mails import ResetMail
+from resetkit.policy import ResetPolicy
+from resetkit.protocols import AsyncTokenStore
+from resetkit.testing._records import NOW
+from resetkit.testing.fakes import FakeAccounts
+from resetkit.throttle import AsyncMemoryThrottle
+
+T = TypeVar("T")
+
+
+class _InPlace:
+    """A runtime without threads or tasks."""
+
+    async def compute(self, work: Callable[[], T], /) -> T:
+        return work()
+
+    async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
+        return await work
+
+    async def close(self, timeout: float, /) -> None:
+        """Nothing to wait for."""
+
+
+class _AtOnce:
+    """A dispatcher that runs each job in the caller's path and never waits by itself."""
+
+    async def dispatch(
+        self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
+    ) -> None:
+        del delay
+        await run(job)
+
+    async def close(self, timeout: float, /) -> None:
+        """Nothing is left."""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What was mailed: the tokens whole, their secret halves, the codes."""
+
+    selector: str
+    clear: list[str] = field(repr=False)
+
+    def shapes(self) -> set[bytes]:
+        """The secrets as a backend might write them."""
+        plain = {each.encode() for each in self.clear}
+        cased = {each.lower() for each in plain} | {each.upper() for each in plain}
+        wide = {each.encode("utf-16-le") for each in self.clear}
+        return (
+            plain | cased | wide | {each.hex().encode() for each in plain} | {base64.b64encode(each) for each in plain}
+        )
+
+
+async def mint(store: AsyncTokenStore) -> Secrets:
+    """Have a link and a code mailed, and an operator's token made, with records in the store."""
+    accounts, mailer = FakeAccounts(), MemoryMailer()
+    accounts.add("alice", "alice@example.org")
+    engine = Engine(
+        LiftedDirectory(accounts),
+        store,
+        LiftedMailer(mailer),
+        link="https://app.example/reset#{token}",
+        policy=ResetPolicy(),
+        hasher=KeyedTokenHasher([bytes(range(32))]),
+        throttle=AsyncMemoryThrottle(),
+        dispatcher=_AtOnce(),
+        clock=lambda: NOW,
+        on_event=lambda _: None,
+        realm="",
+        runtime=_InPlace(),
+    )
+    await engine.request_reset("alice@example.org", client=None, code=True)
+    issued = await engine.issue_token("alice")
+    (mail,) = (mail for mail in mailer.outbox if isinstance(mail, ResetMail))
+    selector, code = mail.token[:32], str(mail.code)
+    secrets = [*(str(token) for token in (mail.token, issued.token)), mail.token[32:], issued.token[32:], code]
+    return Secrets(selector, secrets)

@@ -1,0 +1,205 @@
+"""Other processes that have the same store open: for races with real ones, and to be killed."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
+from multiprocessing import get_context
+from types import FrameType
+from typing import Any, Final, NoReturn, Protocol, Self
+from unittest import SkipTest
+
+from resetkit.protocols import AsyncTokenStore, TokenStore
+from resetkit.testing._kit import BrokenPromiseError
+from resetkit.testing._records import Call, pack, unpack
+
+Opener = Callable[[], AbstractContextManager[TokenStore] | AbstractAsyncContextManager[AsyncTokenStore]]
+"""Opens the store in another process: a picklable callable, such as a `functools.partial` of a function of a module."""
+
+
+class Pipe(Protocol):
+    """An end of a `multiprocessing.Pipe`."""
+
+    def send(self, obj: Any, /) -> None: ...
+    def recv(self) -> Any: ...
+    def poll(self, timeout: float, /) -> bool: ...
+    def close(self) -> None: ...
+
+
+_PATIENCE: Final = 60.0  # seconds; a process that says nothing for so long is stuck
+_START: Final = 0.02  # seconds until all processes have heard of the instant at which they begin
+# What runs beside the store's own lines and its driver's.
+_BESIDE: Final = (
+    *("resetkit.testing", "resetkit._sync", "resetkit.values", "resetkit._checks", "resetkit._confidential"),
+    *("asyncio", "concurrent", "contextlib", "dataclasses", "selectors", "threading"),
+)
+
+
+class Others:
+    """Processes with the store open, each of which waits for calls."""
+
+    def __init__(self, opener: Opener, count: int) -> None:
+        self._opener = opener
+        self._count = count
+        self._stack = ExitStack()
+        self._pipes: list[Pipe] = []
+
+    def __enter__(self) -> Self:
+        context = get_context("spawn")
+        with ExitStack() as starting:
+            for _ in range(self._count):
+                mine, theirs = context.Pipe()
+                process = context.Process(target=serve, args=(theirs, self._opener), daemon=True)
+                process.start()
+                theirs.close()
+                starting.callback(process.join, _PATIENCE)
+                starting.callback(mine.close)
+                self._pipes.append(mine)
+            self._stack = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def at_once(self, *calls: Call) -> list[Any]:
+        """What processes answer that each make one of the calls, at the same instant."""
+        pipes = self._pipes[: len(calls)]
+        for pipe in pipes:
+            pipe.send(("open", None))
+        for pipe in pipes:
+            _answer(pipe)
+        start = time.time() + _START
+        for pipe, call in zip(pipes, calls, strict=True):
+            pipe.send(("call", (call, start)))
+        return [_answer(pipe) for pipe in pipes]
+
+    def killed(self, call: Call, at: int | None) -> int:
+        """Have a process make a call and be killed at its n-th line. How many lines it ran, if it came to its end."""
+        self._pipes[0].send(("kill", (call, at)))
+        lines: int = _answer(self._pipes[0])
+        return lines
+
+
+def _answer(pipe: Pipe) -> Any:
+    if not pipe.poll(_PATIENCE):
+        raise BrokenPromiseError(f"another process gave no answer for {_PATIENCE:.0f} seconds: is something locked?")
+    try:
+        error, answer = pipe.recv()
+    except EOFError:
+        raise BrokenPromiseError("another process ended: can it import what other_process returns?") from None
+    if error == SkipTest.__name__:
+        raise SkipTest(answer)
+    if error:
+        raise BrokenPromiseError(f"in another process, no error was expected, and there was {error}: {answer}")
+    return unpack(answer)
+
+
+def serve(pipe: Pipe, opener: Opener) -> None:
+    """Do what is asked through the pipe, until it is closed."""
+    with ExitStack() as stack:
+        store = _Store(opener, stack)
+        while True:
+            try:
+                what, arguments = pipe.recv()
+            except EOFError:
+                return
+            try:
+                pipe.send((None, pack(store.do(what, arguments))))
+            except Exception as error:  # noqa: BLE001  # it is told to who asked
+                pipe.send((type(error).__name__, str(error)))
+
+
+class _Store:
+    """The store as this process sees it: opened for the first call, and never by a process that only forks."""
+
+    def __init__(self, opener: Opener, stack: ExitStack) -> None:
+        self._opener = opener
+        self._stack = stack
+        self._make: Callable[[Call], Any] | None = None
+
+    def do(self, what: str, arguments: Any) -> Any:
+        if what == "kill":
+            return _lines_until_killed(self._opener, *arguments)
+        if self._make is None:
+            self._make = self._stack.enter_context(_opened(self._opener))
+        if what == "open":
+            return None
+        call, start = arguments
+        while time.time() < start:
+            pass  # no wait is as exact
+        return self._make(call)
+
+
+@contextmanager
+def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:
+    """What makes a call on the store, whichever its colour."""
+    opening = opener()
+    if isinstance(opening, AbstractAsyncContextManager):
+        with asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            store = runner.run(stack.enter_async_context(opening))
+            try:
+                yield lambda call: runner.run(call.on(store))
+            finally:
+                runner.run(stack.aclose())
+    else:
+        with opening as plain:
+            yield lambda call: call.begin(plain)
+
+
+def _lines_until_killed(opener: Opener, call: Call, at: int | None) -> int:
+    if not hasattr(os, "fork"):
+        raise SkipTest("this system has no fork, so that no process can be killed at a chosen line")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _run_counting_lines(opener, call, at, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        lines = said.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"a forked process could not make the call: status {status}")
+    return int(lines or b"0")
+
+
+def _run_counting_lines(opener: Opener, call: Call, at: int | None, writing: int) -> NoReturn:
+    status = 1
+    try:
+        lines = _Lines(at)
+        threading.settrace(lines)
+        with _opened(opener) as make:
+            sys.settrace(lines)
+            lines.counting = True
+            make(call)
+            lines.counting = False
+            sys.settrace(None)
+        os.write(writing, str(lines.count).encode())
+        status = 0
+    except Exception:  # noqa: BLE001  # pytest's handlers must not run in this process
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+class _Lines:
+    """A trace function that counts the lines of the store and its driver, and kills the process at one of them."""
+
+    def __init__(self, at: int | None) -> None:
+        self.counting = False
+        self.count = 0
+        self._at = at
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Self | None:
+        if frame.f_globals.get("__name__", "").startswith(_BESIDE):
+            return None
+        if event == "line" and self.counting:
+            self.count += 1
+            if self.count == self._at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self

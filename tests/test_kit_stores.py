@@ -1,0 +1,129 @@
+"""The shipped stores keep every promise; the kit catches every store that breaks one, by the check that names it."""
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from broken_stores import TWINS, AsyncTwinKit, KeepsItsCallersLocals, TwinKit
+from resetkit import AsyncTokenStore, TokenStore
+from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, MemoryTokenStore, SQLiteTokenStore
+from resetkit.testing import AsyncTokenStoreConformance, BrokenPromiseError, TokenStoreConformance, unsupported
+
+
+class TestMemory(TokenStoreConformance):
+    other_process = unsupported("it keeps nothing outside this process")
+    drivers = unsupported("it has no driver")
+
+    @contextmanager
+    def open_store(self) -> Generator[TokenStore, None, None]:
+        yield MemoryTokenStore()
+
+    def dump(self, store: Any, /) -> bytes:
+        return repr(vars(store)).encode()
+
+
+class TestAsyncMemory(AsyncTokenStoreConformance):
+    other_process = unsupported("it keeps nothing outside this process")
+    drivers = unsupported("it has no driver")
+
+    @asynccontextmanager
+    async def open_store(self) -> AsyncGenerator[AsyncTokenStore, None]:
+        yield AsyncMemoryTokenStore()
+
+    async def dump(self, store: Any, /) -> bytes:
+        return repr(vars(store._store)).encode()
+
+
+@contextmanager
+def open_file(path: Path) -> Generator[TokenStore, None, None]:
+    with closing(SQLiteTokenStore(path)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_file_async(path: Path) -> AsyncGenerator[AsyncTokenStore, None]:
+    with closing(AsyncSQLiteTokenStore(path)) as store:
+        yield store
+
+
+class TestSQLite(TokenStoreConformance):
+    examples = 30
+
+    @contextmanager
+    def open_store(self) -> Generator[TokenStore, None, None]:
+        with TemporaryDirectory() as folder:
+            self.path = Path(folder) / "tokens.sqlite3"
+            with open_file(self.path) as store:
+                yield store
+
+    def other_process(self, store: Any, /) -> Any:
+        return partial(open_file, self.path)
+
+    def drivers(self) -> Sequence[str]:
+        return ("sqlite3",)
+
+    def dump(self, store: Any, /) -> bytes:
+        return b"".join(each.read_bytes() for each in self.path.parent.iterdir())
+
+
+class TestAsyncSQLite(AsyncTokenStoreConformance):
+    examples = 15
+
+    @asynccontextmanager
+    async def open_store(self) -> AsyncGenerator[AsyncTokenStore, None]:
+        with TemporaryDirectory() as folder:
+            self.path = Path(folder) / "tokens.sqlite3"
+            async with open_file_async(self.path) as store:
+                yield store
+
+    def other_process(self, store: Any, /) -> Any:
+        return partial(open_file_async, self.path)
+
+    def drivers(self) -> Sequence[str]:
+        return ("sqlite3",)
+
+    async def dump(self, store: Any, /) -> bytes:
+        return b"".join(each.read_bytes() for each in self.path.parent.iterdir())
+
+
+def catches(kit: Any, check: str) -> None:
+    with pytest.raises(BrokenPromiseError) as broken:
+        getattr(kit, check)()
+    assert type(kit).promises()[check].says in str(broken.value)
+
+
+TWINS_AND_CHECKS = [(twin, check) for twin, checks in TWINS.items() for check in checks]
+PAIRS = pytest.mark.parametrize(
+    ("twin", "check"), TWINS_AND_CHECKS, ids=[f"{twin.__name__}-{check}" for twin, check in TWINS_AND_CHECKS]
+)
+
+
+@PAIRS
+def test_a_broken_store_is_caught(twin: Any, check: str) -> None:
+    if check in TokenStoreConformance.promises():
+        catches(TwinKit(twin), check)
+    else:
+        assert issubclass(twin, AsyncMemoryTokenStore)
+
+
+@PAIRS
+def test_a_broken_async_store_is_caught(twin: Any, check: str) -> None:
+    if twin is not KeepsItsCallersLocals:  # its calls are made in a thread, where no caller's locals are
+        catches(AsyncTwinKit(twin), check)
+
+
+def test_every_promise_has_a_broken_twin() -> None:
+    """A check that cannot fail is a defect."""
+    named = {check for checks in TWINS.values() for check in checks}
+    assert named == set(AsyncTokenStoreConformance.promises())
+    assert set(TokenStoreConformance.promises()) == named - {"test_a_cancelled_call_has_happened_or_has_not"}
+
+
+def test_the_twins_are_as_many_as_promised() -> None:
+    assert len(TWINS) >= 30
+    assert all(twin.__doc__ for twin in TWINS)
