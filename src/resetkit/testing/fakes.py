@@ -1,8 +1,10 @@
 """Stand-ins for what an application gives the manager, simple enough to see through."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from resetkit.errors import PasswordRejectedError
 from resetkit.values import Account
 
 
@@ -29,10 +31,14 @@ class _Entry:
 
 
 class FakeAccounts:
-    """An `AccountDirectory` in memory, found by address in any case. Passwords are kept in clear: for tests only."""
+    """An `AccountDirectory` in memory, found by address in any case. Passwords are kept in clear: for tests only.
 
-    def __init__(self) -> None:
+    Passwords in `forbidden` are refused, to see what a page makes of it.
+    """
+
+    def __init__(self, *, forbidden: Collection[str] = ()) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._forbidden = forbidden
 
     def add(self, account_id: str, email: str, *, password: str = "old", notify: tuple[str, ...] = ()) -> Account:
         """Make an account with one live session, or make it anew."""
@@ -61,11 +67,16 @@ class FakeAccounts:
         """How many sessions of the account live."""
         return self._entries[account_id].sessions
 
+    def log_in(self, account_id: str) -> None:
+        """Begin one more session."""
+        self._entries[account_id].sessions += 1
+
     def find(self, identifier: str, /) -> Account | None:
         """See `AccountDirectory.find`."""
         wanted = identifier.casefold()
-        accounts = (entry.account for entry in self._entries.values())
-        return next((account for account in accounts if account.email.casefold() == wanted), None)
+        accounts = [entry.account for entry in self._entries.values()]
+        found = [account for account in accounts if account.email.casefold() == wanted]
+        return found[0] if len(found) == 1 else None
 
     def get(self, account_id: str, /) -> Account | None:
         """See `AccountDirectory.get`."""
@@ -74,6 +85,8 @@ class FakeAccounts:
 
     def set_password(self, account_id: str, new_password: str, /) -> None:
         """See `AccountDirectory.set_password`."""
+        if new_password in self._forbidden:
+            raise PasswordRejectedError
         entry = self._entries[account_id]
         entry.password = str(new_password)
         entry.account = replace(entry.account, stamp=f"stamp of {new_password}")
