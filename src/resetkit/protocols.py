@@ -197,8 +197,8 @@ class Throttle(Protocol):
     def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
         """Count one call under `key` and decide, in one step: 0 to go on, else the seconds to wait, rounded up.
 
-        At most `limit` calls go on in a window. A refused call need not count. May refuse a little too early under
-        memory pressure, never too late. A key's limit and window are the same at every call.
+        At most `limit` calls go on in a window. A refused call need not count, and must not keep its key out for
+        ever. May refuse a little too early under memory pressure, never too late. A key's limit and window are the same at every call.
         """
         ...
 
@@ -217,9 +217,10 @@ class Dispatcher(Protocol):
     def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = timedelta(0)) -> None:
         """Take `job` for later, not before `delay` has passed, and return at once.
 
-        In process: call ``run(job)`` elsewhere; it raises no Exception. A queue sends `job` as it is, and its worker
-        calls ``manager.run_job(job)``. Running a job twice does no harm; losing one loses a mail. Jobs name people:
-        never log one. Raises ThrottledError when full, instead of blocking.
+        In process: call ``run(job)`` elsewhere, once; it raises no Exception, and one that it raised all the same
+        would stop no other job. A queue sends `job` as it is, and its worker calls ``manager.run_job(job)``. Running a
+        job twice does no harm; losing one loses a mail. Jobs name people: never log one. Raises ThrottledError when
+        full, instead of blocking.
         """
         ...
 
