@@ -22,16 +22,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("demo", help="show a complete reset in the terminal")
     purge = commands.add_parser("purge", help="delete the records past their keep time from an SQLite file; for cron")
     purge.add_argument("file", type=Path, help="the file that SQLiteTokenStore was given")
+    kit = commands.add_parser("conformance", help="check an adapter against its port's contract; for adapter authors")
+    kit.add_argument("target", metavar="module:name", help="what opens a new adapter, or a subclass of a kit")
+    kit.add_argument("--examples", type=int, help="how many examples are tried where any input will do (default 100)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "purge":
             return _purge(options.file)
+        if options.command == "conformance":
+            return _check(options.target, options.examples)
         run_demo()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _check(target: str, examples: int | None) -> int:
+    # The other commands need none of it.
+    from resetkit._conformance import run_conformance  # noqa: PLC0415
+    from resetkit.testing import BrokenPromiseError  # noqa: PLC0415
+
+    try:
+        return run_conformance(target, examples)
+    except (BrokenPromiseError, ConfigurationError, ModuleNotFoundError) as error:
+        return _fail(str(error))
 
 
 def _purge(file: Path) -> int:
