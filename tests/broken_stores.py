@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 from resetkit import Quota, TokenRecord
-from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore, SQLiteTokenStore
+from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, MemoryTokenStore, SQLiteTokenStore
 from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
 
 Twin = type[MemoryTokenStore] | type[SQLiteTokenStore] | type[AsyncMemoryTokenStore]
@@ -71,7 +71,7 @@ class InThreads:
 @contextmanager
 def opened(twin: Any, path: Path) -> Generator[Any, None, None]:
     """A store in memory, or in the file."""
-    if not issubclass(twin, SQLiteTokenStore):
+    if not issubclass(twin, SQLiteTokenStore | AsyncSQLiteTokenStore):
         yield twin()
         return
     store = twin(path, busy_timeout=timedelta(seconds=1))
@@ -84,7 +84,7 @@ def opened(twin: Any, path: Path) -> Generator[Any, None, None]:
 @asynccontextmanager
 async def opened_async(twin: Any, path: Path) -> AsyncGenerator[Any, None]:
     with opened(twin, path) as store:
-        yield store if isinstance(store, AsyncMemoryTokenStore) else InThreads(store)
+        yield store if isinstance(store, AsyncMemoryTokenStore | AsyncSQLiteTokenStore) else InThreads(store)
 
 
 class TwinKit(TokenStoreConformance):

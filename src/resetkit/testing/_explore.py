@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from resetkit.testing._kit import Conformance, expect
+from resetkit.testing._kit import BrokenPromiseError, Conformance, expect
 from resetkit.testing.hashers import SECRET, TokenHasherConformance
 
 
 def exploring(kit: Conformance[Any]) -> settings:
     """The loaded Hypothesis profile, with the kit's own number of examples where it states one."""
     profile = settings()
+    if Phase.generate not in profile.phases:
+        raise BrokenPromiseError("the Hypothesis profile has no phase that generates examples: this checks nothing")
     return settings(
         profile,
         max_examples=profile.max_examples if kit.examples is None else kit.examples,
@@ -28,6 +30,7 @@ def explore_verify(kit: TokenHasherConformance) -> None:
         @exploring(kit)
         @given(stored=st.text(), secret=st.binary(max_size=64))
         def any_text_is_false(stored: str, secret: bytes) -> None:
+            kit.transcript.begin_anew()
             for text in (stored, f"$argon2id$v=19${stored}"):
                 expect(kit.run(hasher.verify(text, secret)), False, "no hasher made it")
 

@@ -27,6 +27,7 @@ def explore_find(kit: AccountDirectoryChecks) -> None:
         @exploring(kit)
         @given(line=_LINES, place=st.integers(0, len(kit.identifier)))
         def any_line_is_taken(line: str, place: int) -> None:
+            kit.transcript.begin_anew()
             head, tail = kit.identifier[:place], kit.identifier[place:]
             for text in (line, f"{head}{line}{tail}", f"{head.swapcase()}{tail}"):
                 kit.run(_expect_stored(accounts, text))
@@ -47,6 +48,7 @@ def explore_get(kit: AccountDirectoryChecks) -> None:
         @exploring(kit)
         @given(account_id=_IDS)
         def any_id_is_taken(account_id: str) -> None:
+            kit.transcript.begin_anew()
             kit.run(_expect_stored_id(accounts, account_id))
 
         any_id_is_taken()
@@ -71,6 +73,7 @@ def explore_passwords(kit: AccountDirectoryChecks) -> None:
         @settings(exploring(kit), max_examples=kit.examples or _HASHES)
         @given(password=_PASSWORDS)
         def any_password_is_taken_or_refused(password: str) -> None:
+            kit.transcript.begin_anew()
             kit.run(_takes(accounts, account_id, password))
 
         any_password_is_taken_or_refused()

@@ -18,7 +18,7 @@ from resetkit.testing._records import Scenario, adding, claiming, scenarios
 from resetkit.testing._store_model import StoreModel
 from resetkit.values import TokenRecord
 
-KILLS: Final = 40  # for each scenario at most; each costs a forked process
+KILLS: Final = 60  # for each scenario at most; each costs a forked process
 MOST_FAULTS: Final = 200  # for each scenario; no driver is called as often for one operation
 TURNS: Final = (*range(8), *(2**power for power in range(3, 16)))  # many, where a thread or a server is waited for
 

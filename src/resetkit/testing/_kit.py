@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import FunctionType
 from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar
 
 from resetkit._sync import step
@@ -32,10 +33,12 @@ _SWITCH: Final = 1e-5  # seconds until the interpreter lets another thread go on
 class BrokenPromiseError(AssertionError):
     """An adapter does not keep a promise of its port. The message says which, what was expected, and what was done."""
 
+    __module__ = "resetkit.testing"  # as it is imported, and as reports show it
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One sentence of a contract: the method it is `of`, and what it says in plain words."""
+    """One sentence of a contract: the method it is `of`, empty for all together, and what it says in plain words."""
 
     name: str
     of: str
@@ -105,7 +108,8 @@ def _named(error: BaseException) -> str:
 
 
 def _report(kit: "Conformance[Any]", broken: Promise, found: str) -> str:
-    head = f"{kit.port}.{broken.of} does not keep its promise: {broken.says}"
+    method = f".{broken.of}" if broken.of else ""
+    head = f"{kit.port}{method} does not keep its promise: {broken.says}"
     done = "\n".join(f"  {number:2}. {line}" for number, line in enumerate(kit.transcript.lines(), 1))
     return f"{head}\n{found}\nWhat was done:\n{done or '  nothing'}"
 
@@ -162,6 +166,10 @@ def undeclared(ability: str, what: str) -> NoReturn:
     raise unittest.SkipTest(f'not checked: implement {ability} ({what}), or state {ability} = unsupported("why")')
 
 
+def _is_promise(attribute: object) -> bool:
+    return isinstance(attribute, FunctionType) and attribute in _promises
+
+
 class Conformance(Generic[Port]):
     """The base of the kits. A subclass of a kit for one adapter is guarded at its definition.
 
@@ -183,11 +191,8 @@ class Conformance(Generic[Port]):
     def __init_subclass__(cls, *, shipped: bool = False, **options: object) -> None:
         super().__init_subclass__(**options)
         if shipped:
-            cls.promised = {
-                name: check
-                for name in dir(cls)
-                if name.startswith("test_") and (check := getattr(cls, name)) in _promises
-            }
+            written = [vars(base).items() for base in reversed(cls.__mro__)]
+            cls.promised = {name: check for each in written for name, check in each if _is_promise(check)}
             return
         if find_spec("hypothesis") is None:
             raise ModuleNotFoundError('the conformance kits need Hypothesis: python -m pip install "resetkit[testing]"')
@@ -207,7 +212,7 @@ class Conformance(Generic[Port]):
 
     @classmethod
     def promises(cls) -> dict[str, Promise]:
-        """Every promise of the kit by the name of its test, in the order of the port's methods."""
+        """Every promise of the kit by the name of its test, in the order in which they are written."""
         return {name: _promises[check] for name, check in cls.promised.items()}
 
     def test_the_kit_is_whole(self) -> None:

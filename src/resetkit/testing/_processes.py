@@ -33,11 +33,8 @@ class Pipe(Protocol):
 
 _PATIENCE: Final = 60.0  # seconds; a process that says nothing for so long is stuck
 _START: Final = 0.02  # seconds until all processes have heard of the instant at which they begin
-# What runs beside the store's own lines and its driver's.
-_BESIDE: Final = (
-    *("resetkit.testing", "resetkit._sync", "resetkit.values", "resetkit._checks", "resetkit._confidential"),
-    *("asyncio", "concurrent", "contextlib", "dataclasses", "selectors", "threading"),
-)
+# What runs beside the store's own lines and its driver's, as the standard library does.
+_BESIDE: Final = ("resetkit.testing", "resetkit._", "resetkit.values")
 
 
 class Others:
@@ -196,7 +193,8 @@ class _Lines:
         self._at = at
 
     def __call__(self, frame: FrameType, event: str, _: object) -> Self | None:
-        if frame.f_globals.get("__name__", "").startswith(_BESIDE):
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith(_BESIDE) or module.partition(".")[0] in sys.stdlib_module_names:
             return None
         if event == "line" and self.counting:
             self.count += 1
