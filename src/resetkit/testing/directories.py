@@ -381,7 +381,7 @@ class AccountDirectoryChecks(Conformance[AsyncAccountDirectory], shipped=True):
 
     # Several at once.
 
-    @promise("*")
+    @promise("")
     async def test_several_may_call_at_once(self, accounts: AsyncAccountDirectory) -> None:
         """In several threads, or several tasks, each call works and is answered as if it were alone."""
         account = await self._account(accounts)

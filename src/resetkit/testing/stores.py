@@ -838,7 +838,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     # Everything in any order.
 
-    @explored_promise("*")
+    @explored_promise("")
     def test_any_sequence_of_calls_is_answered_as_the_model_says(self) -> None:
         """After any sequence of calls, every answer and every record is what the contract's words say."""
         from resetkit.testing._store_machine import explore  # noqa: PLC0415  # Hypothesis is in the extra
@@ -847,7 +847,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     # Failures: what is cut off has happened, or has not.
 
-    @explored_promise("*")
+    @explored_promise("")
     def test_a_call_whose_driver_fails_has_happened_or_has_not(self) -> None:
         """If a call of the driver fails, before or after its work, the operation as a whole happened or did not.
 
@@ -855,25 +855,25 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         """
         check_failing_driver(self, self.drivers())
 
-    @promise("*")
+    @promise("")
     async def test_of_claims_from_several_processes_one_wins(self, store: AsyncTokenStore) -> None:
         """Of claims from several processes at once, on a record or its siblings, exactly one id wins."""
         with Others(self.other_process(self.adapter), _PROCESSES) as others:
             await _race_in_processes(store, others)
 
-    @promise("*")
+    @promise("")
     async def test_quotas_and_guesses_hold_across_processes(self, store: AsyncTokenStore) -> None:
         """Of adds and attempts from several processes at once, as many are taken as quota and limit allow."""
         with Others(self.other_process(self.adapter), _PROCESSES) as others:
             await _bounds_in_processes(store, others)
 
-    @promise("*")
+    @promise("")
     async def test_what_returned_is_seen_by_other_processes(self, store: AsyncTokenStore) -> None:
         """What one process has done, another sees at once: no cache stands in between."""
         with Others(self.other_process(self.adapter), 1) as others:
             await _seen_in_processes(store, others)
 
-    @promise("*")
+    @promise("")
     async def test_a_killed_process_leaves_each_operation_done_or_not(self, store: AsyncTokenStore) -> None:
         """A process killed at any line of an operation leaves it done or not done, and nothing locked."""
         with Others(self.other_process(self.adapter), 1) as others:
@@ -881,7 +881,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     # Secrecy.
 
-    @promise("*")
+    @promise("")
     async def test_the_store_tells_no_hash(self, store: AsyncTokenStore) -> None:
         """Neither log lines, at INFO and above, nor repr nor errors of the store show a hash or a stamp digest."""
         with _listening() as told:
@@ -897,7 +897,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
             await store.purge(before=NOW + 99 * DAY, limit=9)
         expect_that(not any(_MARK in line for line in told), "a hash stands in a log line, a repr or an error")
 
-    @promise("*")
+    @promise("")
     async def test_a_dump_of_the_store_holds_no_token(self, store: AsyncTokenStore) -> None:
         """All that the backend keeps, after mails with link and code, holds neither token nor code."""
         secrets = await mint(store)
@@ -963,7 +963,7 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
         with self.in_loop(self.open_store()) as self.adapter:
             yield self.watched(self.adapter)
 
-    @explored_promise("*")
+    @explored_promise("")
     def test_a_cancelled_call_has_happened_or_has_not(self) -> None:
         """If the task is cancelled anywhere in an operation, it happened as a whole or not, and the store goes on."""
         check_cancelled(self)
