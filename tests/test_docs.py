@@ -15,7 +15,7 @@ import resetkit
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing"]
+MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

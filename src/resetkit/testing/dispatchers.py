@@ -6,7 +6,6 @@ then what only workers inside the process can keep is skipped. `capacity` is opt
 
 import asyncio
 import gc
-import logging
 import time
 import unittest
 import weakref
@@ -16,12 +15,11 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from datetime import timedelta
 from typing import ClassVar, Final
 
-from typing_extensions import override
-
 from resetkit._sync import LiftedDispatcher, lift, step
 from resetkit.errors import ThrottledError
 from resetkit.protocols import AsyncDispatcher, Dispatcher
 from resetkit.testing._kit import Async, BrokenPromiseError, Conformance, Sync, expect, expect_that, promise, undeclared
+from resetkit.testing._logs import listening
 from resetkit.testing._transcript import shown
 from resetkit.testing._work import Signal, TaskSignal, ThreadSignal, Work, nothing
 
@@ -303,7 +301,7 @@ class DispatcherChecks(Conformance[AsyncDispatcher], shipped=True):
     async def test_the_log_shows_no_job(self, dispatcher: AsyncDispatcher) -> None:
         """No log line, at INFO and above, shows a job, whether it went well, failed or was left: jobs name people."""
         good, bad, left = (f'{word} {{"identifier": "{_MARK}"}}' for word in ("good", "bad", "left"))
-        with _listening() as lines:
+        with listening() as lines:
             work = self._work(then=_fail_if_bad)
             await dispatcher.dispatch(good, work)
             await self._all_end(work, good)
@@ -327,30 +325,6 @@ def _expect_jobs(found: Collection[str], jobs: Collection[str], why: str) -> Non
 async def _fail_if_bad(job: str) -> None:
     if job.startswith("bad"):
         raise LookupError("a job failed")
-
-
-class _Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{self.format(record)} {record.args!r}")
-
-
-@contextmanager
-def _listening() -> Generator[list[str], None, None]:
-    """What is logged, with all that formatters would add."""
-    handler, root = _Lines(), logging.getLogger()
-    usual = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield handler.lines
-    finally:
-        root.setLevel(usual)
-        root.removeHandler(handler)
 
 
 class DispatcherConformance(DispatcherChecks, Sync[AsyncDispatcher], shipped=True):

@@ -5,7 +5,6 @@ store can be opened from another process), `dump` (all that the backend keeps), 
 made to fail).
 """
 
-import logging
 from collections.abc import Awaitable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from resetkit.testing._kit import (
     promise,
     undeclared,
 )
+from resetkit.testing._logs import listening, told_by
 from resetkit.testing._minting import mint
 from resetkit.testing._processes import Opener, Others
 from resetkit.testing._records import (
@@ -884,7 +884,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
     @promise("")
     async def test_the_store_tells_no_hash(self, store: AsyncTokenStore) -> None:
         """Neither log lines, at INFO and above, nor repr nor errors of the store show a hash or a stamp digest."""
-        with _listening() as told:
+        with listening() as told:
             await put(store, _marked("s1", "alice"), _marked("s2", "alice"))
             told += [repr(self.adapter), str(self.adapter)]
             await claim(store)
@@ -892,7 +892,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
             try:
                 await store.add(_marked("s1", "bob"), quotas=(), keep=1)
             except DuplicateSelectorError as error:
-                told.extend(_texts(error))
+                told.extend(told_by(error))
             await store.revoke("alice", now=NOW)
             await store.purge(before=NOW + 99 * DAY, limit=9)
         expect_that(not any(_MARK in line for line in told), "a hash stands in a log line, a repr or an error")
@@ -992,32 +992,6 @@ def _marked(selector: str, account_id: str) -> TokenRecord:
         stamp_digest=f"{_MARK}stamp",
         code_expires_at=NOW + MINUTE,
     )
-
-
-@contextmanager
-def _listening() -> Generator[list[str], None, None]:
-    """What is logged meanwhile at INFO and above, as an application would have it."""
-    told: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(self.format(record))
-
-    handler = Ear(logging.INFO)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield told
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-
-
-def _texts(error: BaseException | None) -> list[str]:
-    """An exception and those behind it, as a log would show them."""
-    return [] if error is None else [repr(error), str(error), *_texts(error.__cause__), *_texts(error.__context__)]
 
 
 async def _race_in_processes(store: AsyncTokenStore, others: Others) -> None:
