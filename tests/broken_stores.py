@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
-from resetkit import Quota, TokenRecord
+from resetkit import DuplicateSelectorError, Quota, TokenRecord
 from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, MemoryTokenStore, SQLiteTokenStore
 from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
 
@@ -894,7 +894,10 @@ class ReleaseChecksThenActs(MemoryTokenStore):
         return True
 
 
-@breaks("test_a_purge_against_all_takes_only_what_is_past")
+@breaks(
+    "test_a_purge_against_all_takes_only_what_is_past",
+    "test_a_purge_against_a_second_add_leaves_what_is_to_be_kept",
+)
 class PurgeListsThenDeletes(MemoryTokenStore):
     """Lists what is past, then deletes it: two purges list the same."""
 
@@ -922,6 +925,89 @@ class ReleaseProlongs(MemoryTokenStore):
             record = self._records[selector]
             self._put(replace(record, expires_at=record.expires_at + timedelta(minutes=5)))
         return done
+
+
+@breaks("test_claim_ids_are_compared_byte_for_byte")
+class ShortClaimIds(MemoryTokenStore):
+    """A column of 32 characters for the claim id, cut silently on both sides."""
+
+    def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
+        return super().claim(selector, claim_id=claim_id[:32], now=now)
+
+    def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
+        return super().release(selector, claim_id=claim_id[:32], guess=guess)
+
+
+@breaks("test_look_alike_selectors_are_different_records")
+class UpdatesWhatIsLike(MemoryTokenStore):
+    """UPDATE ... WHERE selector LIKE ?, after a look at the right record."""
+
+    def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
+        won = super().claim(selector, claim_id=claim_id, now=now)
+        for record in list(self._records.values()) if won else []:
+            if record.selector.lower() == selector.lower():
+                self._put(replace(record, state="used", claim_id=claim_id))
+        return won
+
+
+@breaks("test_a_second_add_against_a_claim_changes_no_state")
+class SecondAddWritesTheRowBack(MemoryTokenStore):
+    """Reads the row, and writes all of it back."""
+
+    def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
+        existing = self._records.get(record.selector)
+        if existing is None:
+            return super().add(record, quotas=quotas, keep=keep)
+        Gap.wait()
+        with self._lock:
+            return self._replace(existing, record)
+
+
+@breaks("test_attempts_against_all_change_nothing_but_their_count")
+class AttemptWritesTheRowBack(MemoryTokenStore):
+    """Guards the count alone, and writes the whole row back."""
+
+    def attempt(self, selector: str, /, *, limit: int) -> bool:
+        while True:
+            record = self._records.get(selector)
+            if record is None or record.guesses >= limit:
+                return False
+            Gap.wait()
+            with self._lock:
+                if self._records[selector].guesses == record.guesses:
+                    self._put(replace(record, guesses=record.guesses + 1))
+                    return True
+
+
+@breaks("test_a_release_against_attempts_loses_no_count")
+class ReleaseWritesTheCountBack(MemoryTokenStore):
+    """Computes the count in Python, and writes it where the claim id matches."""
+
+    def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
+        record = self._records.get(selector)
+        if record is None:
+            return False
+        Gap.wait()
+        with self._lock:
+            if self._records[selector].claim_id != claim_id:
+                return False
+            guesses = max(0, record.guesses - int(guess))
+            self._put(replace(self._records[selector], state="outstanding", claim_id=None, guesses=guesses))
+            return True
+
+
+@breaks("test_of_simultaneous_adds_of_accounts_one_gets_the_selector")
+class LeavesConflictsToTheDriver(MemoryTokenStore):
+    """Looks whose selector it is, then inserts: the other account's is the driver's own error."""
+
+    def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
+        if record.selector in self._records:
+            return super().add(record, quotas=quotas, keep=keep)
+        Gap.wait()
+        try:
+            return super().add(record, quotas=quotas, keep=keep)
+        except DuplicateSelectorError:
+            raise sqlite3.IntegrityError("UNIQUE constraint failed: tokens.selector") from None
 
 
 @breaks("test_the_store_tells_no_hash")

@@ -1,10 +1,14 @@
 """The kit's frame: guards against hollow runs, and what a failure tells."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 import unittest
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -12,16 +16,18 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-from resetkit import KeyedTokenHasher, TokenRecord, TokenStore
+from resetkit import AsyncTokenStore, KeyedTokenHasher, TokenRecord, TokenStore
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
 from resetkit.testing import (
+    AsyncTokenStoreConformance,
     BrokenPromiseError,
+    MisuseError,
     TokenHasherConformance,
     TokenStoreConformance,
     replaced,
     unsupported,
 )
-from resetkit.testing._records import NOW, record
+from resetkit.testing._records import NOW
 
 EXPIRY = "test_expiry_is_exclusive"
 
@@ -36,6 +42,27 @@ class Sound(TokenStoreConformance):
 
 def do_nothing(_: object) -> None:
     pass
+
+
+def undecorated(_: object) -> Generator[TokenStore, None, None]:
+    yield MemoryTokenStore()
+
+
+async def undecorated_async(_: object) -> AsyncGenerator[AsyncTokenStore, None]:
+    yield AsyncMemoryTokenStore()
+
+
+async def opening_coroutine(_: object) -> TokenStore:
+    return MemoryTokenStore()
+
+
+def yielding(yielded: Any) -> TokenStoreConformance:
+    class TestYielding(TokenStoreConformance):
+        @contextmanager
+        def open_store(self) -> Generator[TokenStore, None, None]:
+            yield yielded
+
+    return TestYielding()
 
 
 class TestGuards:
@@ -105,7 +132,7 @@ class TestGuards:
     def test_a_class_that_pytest_would_not_collect_is_refused(self) -> None:
         with pytest.raises(TypeError, match="name it TestMyStore"):
             type("MyStore", (TokenStoreConformance,), {"open_store": Sound.open_store})
-        assert type("MyStore", (Sound,), {"__test__": True})
+        type("MyStore", (Sound,), {"__test__": True})
 
     def test_a_class_that_opens_nothing_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"TestMyStore must implement open_store\(self\), a context manager"):
@@ -119,15 +146,10 @@ class TestGuards:
 
 class TestHollowRuns:
     def test_a_check_that_never_called_the_adapter_fails(self) -> None:
-        class TestIdle(Sound):
-            def drivers(self) -> list[str]:
-                return ["sqlite3"]
-
-            def opened(self) -> Any:
-                return nullcontext(AsyncMemoryTokenStore())  # nobody looks on
-
+        kit = Sound()
+        vars(kit)["opened"] = lambda: nullcontext(AsyncMemoryTokenStore())  # nobody looks on
         with pytest.raises(BrokenPromiseError, match="the adapter was never called: this check checked nothing"):
-            TestIdle().test_expiry_is_exclusive()
+            kit.test_expiry_is_exclusive()
 
     def test_a_profile_that_generates_nothing_fails(self) -> None:
         usual = settings.get_profile("resetkit")
@@ -164,6 +186,149 @@ class TestHollowRuns:
         }[ability]
         with pytest.raises(unittest.SkipTest, match=rf"implement {ability} .* or state {ability} = unsupported"):
             check()
+
+
+class TestMisuse:
+    """What is wrong with the subclass is said of the subclass, not of the adapter."""
+
+    @pytest.mark.parametrize(
+        ("opener", "says"),
+        [
+            (lambda _: iter(()), None),
+            (unsupported("no database here"), "cannot be waived"),
+            (undecorated, "must be a context manager: decorate it with @contextmanager"),
+            (undecorated_async, "must be a context manager: decorate it with @contextmanager"),
+            (opening_coroutine, "must be a context manager: decorate it with @contextmanager"),
+            (asynccontextmanager(undecorated_async), "is async: derive from the kit with Async before its name"),
+        ],
+    )
+    def test_an_opener_of_the_wrong_form_is_refused_at_once(self, opener: Any, says: str | None) -> None:
+        with pytest.raises(TypeError, match=says) if says else nullcontext():
+            type("TestMine", (TokenStoreConformance,), {"open_store": opener})
+
+    def test_a_sync_opener_in_an_async_kit_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="is sync: derive from the kit without Async before its name"):
+            type("TestMine", (AsyncTokenStoreConformance,), {"open_store": contextmanager(undecorated)})
+
+    @pytest.mark.parametrize(
+        ("yielded", "says"),
+        [
+            (None, "store needs a method add.*which NoneType does not have"),
+            (MemoryTokenStore, "store must be an object, not the class MemoryTokenStore"),
+            (AsyncMemoryTokenStore(), "store must be sync, but AsyncMemoryTokenStore.add is async"),
+        ],
+    )
+    def test_what_is_no_store_is_named(self, yielded: object, says: str) -> None:
+        kit = yielding(yielded)
+        with pytest.raises(MisuseError, match=f"what TestYielding.open_store yields cannot be checked: {says}"):
+            kit.test_expiry_is_exclusive()
+
+    def test_a_store_that_was_not_emptied_is_named(self) -> None:
+        kit = yielding(MemoryTokenStore())
+        kit.test_expiry_is_exclusive()
+        with pytest.raises(MisuseError, match="still holds the record s1 of an earlier check: empty it first"):
+            kit.test_expiry_is_exclusive()
+
+    def test_an_opener_that_swallows_errors_is_named(self) -> None:
+        class TestSwallowing(TokenStoreConformance):
+            @contextmanager
+            def open_store(self) -> Generator[TokenStore, None, None]:
+                with suppress(Exception):
+                    yield Late()
+
+        with pytest.raises(MisuseError, match=r"TestSwallowing.open_store swallowed what a check raised"):
+            TestSwallowing().test_expiry_is_exclusive()
+
+    @pytest.mark.parametrize("name", ["opened", "run", "together", "watched", "transcript", "require_done"])
+    def test_what_checks_stand_on_is_not_overridden(self, name: str) -> None:
+        with pytest.raises(TypeError, match=f"overrides {name}, which is the kit's own"):
+            type("TestMine", (Sound,), {name: do_nothing})
+
+    @pytest.mark.parametrize("examples", [0, -1, True, "10", 2.5])
+    def test_a_number_of_examples_is_a_number(self, examples: object) -> None:
+        with pytest.raises(TypeError, match="examples must be a whole number of 1 or more, or None"):
+            type("TestMine", (Sound,), {"examples": examples})
+
+    def test_an_adapter_does_not_skip_its_checks(self) -> None:
+        class Skips(MemoryTokenStore):
+            def claim(self, selector: str, /, *, claim_id: str, now: Any) -> bool:
+                raise unittest.SkipTest("not today")
+
+        assert "claim raised SkipTest: an adapter decides nothing about its checks" in report(Skips, EXPIRY)
+
+    @pytest.mark.parametrize("dump", ["text", None])
+    def test_a_dump_is_bytes(self, dump: object) -> None:
+        class TestDumps(Sound):
+            def dump(self, store: Any, /) -> Any:
+                return dump
+
+        with pytest.raises(MisuseError, match=r"TestDumps.dump must return bytes, not "):
+            TestDumps().test_a_dump_of_the_store_holds_no_token()
+
+    @pytest.mark.parametrize("opener", [None, lambda: nullcontext(MemoryTokenStore())])
+    def test_what_opens_a_store_elsewhere_can_be_sent_there(self, opener: Any) -> None:
+        class TestElsewhere(Sound):
+            def other_process(self, store: Any, /) -> Any:
+                return opener
+
+        with pytest.raises(MisuseError, match="other_process must return a function of a module"):
+            TestElsewhere().test_of_claims_from_several_processes_one_wins()
+
+    def test_what_opens_another_store_is_named(self) -> None:
+        class TestElsewhere(Sound):
+            def other_process(self, store: Any, /) -> Any:
+                return partial(nullcontext, MemoryTokenStore)
+
+        with pytest.raises(BrokenPromiseError, match="in another process, no error was expected, and there was"):
+            TestElsewhere().test_of_claims_from_several_processes_one_wins()
+
+    def test_an_opener_that_fails_elsewhere_is_quoted(self) -> None:
+        class TestElsewhere(Sound):
+            def other_process(self, store: Any, /) -> Any:
+                return partial(int, "no database")
+
+        with pytest.raises(BrokenPromiseError, match="could not make the call: ValueError: invalid literal"):
+            TestElsewhere().test_a_killed_process_leaves_each_operation_done_or_not()
+
+    def test_one_module_of_a_driver_may_be_given_as_text(self) -> None:
+        class TestOneDriver(Sound):
+            def drivers(self) -> Any:
+                return "sqlite4"
+
+        with pytest.raises(BrokenPromiseError, match="no call of sqlite4 was seen"):
+            TestOneDriver().test_a_call_whose_driver_fails_has_happened_or_has_not()
+
+
+class TestStuck:
+    def test_an_answer_that_never_comes_is_a_broken_promise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resetkit.testing._kit.PATIENCE", 0.1)
+        forever = threading.Event()
+
+        class Deadlock(MemoryTokenStore):
+            def claim(self, selector: str, /, *, claim_id: str, now: Any) -> bool:
+                forever.wait()
+                return True
+
+        text = report(Deadlock, "test_of_simultaneous_claims_one_wins")
+        forever.set()
+        assert "is something left locked, or a connection not given back?" in text
+        assert "at once: claim('s0', claim_id='c0', now=T) -> did not return" in text
+
+    def test_so_it_is_in_a_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("resetkit.testing._kit.PATIENCE", 0.1)
+
+        class Deadlock(AsyncMemoryTokenStore):
+            async def claim(self, selector: str, /, *, claim_id: str, now: Any) -> bool:
+                await asyncio.Event().wait()
+                return True
+
+        class TestDeadlock(AsyncTokenStoreConformance):
+            @asynccontextmanager
+            async def open_store(self) -> AsyncGenerator[AsyncTokenStore, None]:
+                yield Deadlock()
+
+        with pytest.raises(BrokenPromiseError, match="is something left locked"):
+            TestDeadlock().test_of_simultaneous_claims_one_wins()
 
 
 class Late(MemoryTokenStore):
@@ -208,14 +373,12 @@ At the very instant expires_at a record cannot be claimed; a second before it ca
     def test_of_records_it_shows_what_differs(self) -> None:
         class Counts(MemoryTokenStore):
             def get(self, selector: str, /) -> TokenRecord | None:
-                return record(guesses=7)
+                found = super().get(selector)
+                return found and replace(found, link_hash="cut", guesses=7)
 
         text = report(Counts, "test_long_hashes_come_back_whole")
         assert "expected record(link_hash='!\"#" in text
-        assert (
-            ", guesses=0), got record(link_hash='link hash of s1', code_hash=None, code_expires_at=None, guesses=7)"
-            in text
-        )
+        assert ", guesses=0), got record(link_hash='cut', guesses=7): a hash is text" in text
 
     def test_simultaneous_calls_are_marked(self) -> None:
         text = report(Failing, "test_of_simultaneous_claims_one_wins")

@@ -16,6 +16,7 @@ _METHODS: Final = {
     "mailer": ("send",),
     "throttle": ("hit",),
     "dispatcher": ("dispatch", "close"),
+    "hasher": ("hash", "verify"),
 }
 
 
@@ -29,15 +30,16 @@ def check_ports(
     hasher: object,
 ) -> None:
     """Raise ConfigurationError for an adapter that lacks a method or is of the other colour."""
-    for name, port in zip(_METHODS, (accounts, store, mailer, throttle, dispatcher), strict=True):
-        _check_port(name, port, _METHODS[name], colour)
-    _check_port("hasher", hasher, ("hash", "verify"), "sync")
+    for name, port in zip(_METHODS, (accounts, store, mailer, throttle, dispatcher), strict=False):
+        check_port(name, port, colour)
+    check_port("hasher", hasher, "sync")
 
 
-def _check_port(name: str, port: object, methods: tuple[str, ...], colour: Colour) -> None:
+def check_port(name: str, port: object, colour: Colour) -> None:
+    """Raise ConfigurationError for one adapter, see `check_ports`."""
     if isinstance(port, type):
         raise ConfigurationError(f"{name} must be an object, not the class {port.__name__}: call it first")
-    for method in methods:
+    for method in _METHODS[name]:
         function = getattr(port, method, None)
         owner = type(port).__name__
         if not callable(function):

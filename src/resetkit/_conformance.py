@@ -15,7 +15,7 @@ from contextlib import (
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 from resetkit.errors import ConfigurationError
 from resetkit.testing import (
@@ -28,9 +28,10 @@ from resetkit.testing import (
     TokenHasherConformance,
     TokenStoreConformance,
 )
-from resetkit.testing._kit import Async, Conformance, Promise
+from resetkit.testing._kit import Conformance, Promise
 
 Kit = type[Conformance[Any]]
+Factory = Callable[[], object]
 Outcome = Literal["held", "BROKEN", "not checked"]
 
 # What a port is known by, and its kits: sync, async. A mailer and a directory cannot be checked without more to go by.
@@ -73,11 +74,11 @@ def run_conformance(target: str, examples: int | None) -> int:
 def kit_for(target: str) -> Kit:
     """The kit's subclass that a target names or asks for."""
     found = _load(target)
-    if isinstance(found, type) and issubclass(found, Conformance):
+    if _is_kit(found):
         if not found.__test__:
             raise ConfigurationError(f"{target} is a kit: give a class of yours that derives from it")
         return found
-    if not callable(found):
+    if not _is_factory(found):
         raise ConfigurationError(f"{target} must be callable: a class, or a function that returns a new adapter")
     port = _look(found, target)
     for methods, (plain, waiting) in _KITS.items():
@@ -90,7 +91,23 @@ def kit_for(target: str) -> Kit:
     )
 
 
-def _load(target: str) -> Any:
+def _is_kit(found: object) -> TypeGuard[Kit]:
+    return isinstance(found, type) and issubclass(found, Conformance)
+
+
+def _is_factory(found: object) -> TypeGuard[Factory]:
+    return callable(found)
+
+
+def _is_context(opening: object) -> TypeGuard[AbstractContextManager[object]]:
+    return isinstance(opening, AbstractContextManager)
+
+
+def _is_async_context(opening: object) -> TypeGuard[AbstractAsyncContextManager[object]]:
+    return isinstance(opening, AbstractAsyncContextManager)
+
+
+def _load(target: str) -> object:
     module, _, name = target.partition(":")
     if not module or not name:
         raise ConfigurationError("give module:name, such as my_package.stores:open_store")
@@ -101,13 +118,13 @@ def _load(target: str) -> Any:
         raise ConfigurationError(f"{target} cannot be imported: {error}") from error
 
 
-def _look(factory: Callable[[], Any], target: str) -> object:
+def _look(factory: Factory, target: str) -> object:
     """One adapter, to see what it is; or the class or function that would make it."""
     opening = factory()
-    if isinstance(opening, AbstractContextManager):
+    if _is_context(opening):
         with opening as port:
             return port
-    if isinstance(opening, AbstractAsyncContextManager):
+    if _is_async_context(opening):
         return _look_in_loop(opening)
     if inspect.iscoroutine(opening):
         opening.close()
@@ -123,24 +140,25 @@ def _look_in_loop(opening: AbstractAsyncContextManager[object]) -> object:
     return asyncio.run(look())
 
 
-def _made(kit: Kit, factory: Callable[[], Any]) -> Kit:
+def _made(kit: Kit, factory: Factory) -> Kit:
     """The kit for what a factory opens, be it a context manager or the adapter itself."""
 
     @contextmanager
-    def opened(_: object) -> Generator[Any, None, None]:
+    def opened(_: object) -> Generator[object, None, None]:
         opening = factory()
-        with opening if isinstance(opening, AbstractContextManager) else nullcontext(opening) as port:
+        with opening if _is_context(opening) else nullcontext(opening) as port:
             yield port
 
     @asynccontextmanager
-    async def opened_in_loop(_: object) -> AsyncGenerator[Any, None]:
+    async def opened_in_loop(_: object) -> AsyncGenerator[object, None]:
         opening = factory()
-        async with opening if isinstance(opening, AbstractAsyncContextManager) else nullcontext(opening) as port:
+        async with opening if _is_async_context(opening) else nullcontext(opening) as port:
             yield port
 
-    opener = opened_in_loop if issubclass(kit, Async) else opened
-    made: Kit = type(f"Test{kit.__name__}", (kit,), {kit.opens: opener})
-    return made
+    opener = opened_in_loop if kit.is_async else opened
+    made: Any = type(f"Test{kit.__name__}", (kit,), {kit.opens: opener})
+    derived: Kit = made
+    return derived
 
 
 def _checked(kit: Kit) -> Generator[Result, None, None]:

@@ -131,8 +131,8 @@ class TokenStore(Protocol):
         If the record is outstanding at `now`: marks it ``"used"`` by `claim_id`, marks every other outstanding record
         of the account ``"revoked"``, clears ``claim_id`` on the account's other used records, True. Else False.
 
-        The id that won is answered True again, because drivers retry, until it was released, or until a later
-        successful `add`, winning `claim` or `revoke` of the account; after that False. A losing claim changes nothing.
+        The id that won is answered True again, because drivers retry, until it was released, or until a later `add`
+        of a new record, winning `claim` or `revoke` of the account; after that False. A losing claim changes nothing.
         """
         ...
 

@@ -3,7 +3,7 @@
 The kits and `resetkit.testing.strategies` need the extra ``testing``; the rest needs nothing.
 """
 
-from resetkit.testing._kit import BrokenPromiseError, replaced, unsupported
+from resetkit.testing._kit import BrokenPromiseError, MisuseError, replaced, unsupported
 from resetkit.testing.directories import AccountDirectoryConformance, AsyncAccountDirectoryConformance
 from resetkit.testing.dispatchers import AsyncDispatcherConformance, DispatcherConformance
 from resetkit.testing.failing import (
@@ -53,6 +53,7 @@ __all__ = [
     "FakeClock",
     "MailerConformance",
     "ManagerConformance",
+    "MisuseError",
     "Ports",
     "Received",
     "ThrottleConformance",

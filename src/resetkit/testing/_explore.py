@@ -18,6 +18,7 @@ def exploring(kit: Conformance[Any]) -> settings:
         profile,
         max_examples=profile.max_examples if kit.examples is None else kit.examples,
         deadline=None,
+        report_multiple_bugs=False,  # one that is short and clear
         database=None,  # the examples of one adapter are of no use to another
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )

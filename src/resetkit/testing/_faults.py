@@ -52,10 +52,10 @@ class _Cut:
         """Nothing in between, and the store goes on."""
         found = {selector: await self._store.get(selector) for selector in self._scenario.selectors}
         method = self._scenario.call.method
-        if ended:
-            expect(found, self._after, f"{method} had returned, {how}")
-        elif found not in (self._before, self._after):
-            raise BrokenPromiseError(f"{method}, {how}, is half done: {_difference(found, self._before, self._after)}")
+        if found not in ((self._after,) if ended else (self._before, self._after)):
+            so = "had returned and is not done" if ended else "is half done"
+            difference = _difference(found, self._before, self._after)
+            raise BrokenPromiseError(f"{method}, {how}, {so}: {difference}")
         fresh = f"next {self._name}"
         for call in (adding(fresh, f"account {fresh}"), claiming(fresh)):
             expect(await call.on(self._store), True, f"the store goes on after {method}, {how}")
@@ -78,7 +78,8 @@ def _brief(record: TokenRecord | None) -> str:
 
 def check_failing_driver(kit: Kit, modules: Sequence[str]) -> None:
     """Each call of the driver in turn fails: before its work is done, and after it, when only the reply is lost."""
-    driver = _Driver(tuple(modules))
+    modules = (modules,) if isinstance(modules, str) else tuple(modules)
+    driver = _Driver(modules)
     for number in range(len(scenarios(""))):
         for late in (False, True):
             nth = 1
@@ -94,19 +95,23 @@ def _fail_one_call(kit: Kit, driver: "_Driver", number: int, nth: int, *, late: 
     """
     how = f"whose driver failed {'after' if late else 'before'} the work of its call {nth}"
     scenario = scenarios("")[number]
+    done = False
     with driver.watching(), kit.opened() as store:
         cut = _Cut(store, scenario, "")
         kit.run(cut.prepare())
-        ended = True
+        ended, kept = True, None
         driver.arm(nth, late=late)
         try:
             answer = kit.run(scenario.call.on(store))
-        except Exception:  # noqa: BLE001  # a driver's failure may come out in any form
-            answer, ended = cut.answer, False
+        except Exception as error:  # noqa: BLE001  # a driver's failure may come out in any form
+            answer, ended, kept = cut.answer, False, error  # as a log or an error tracker keeps it, with its traceback
         finally:
             failed = driver.disarm()
         expect(answer, cut.answer, f"{scenario.call.method} returned, {how}")
-        kit.run(cut.judge(how, ended=ended))
+        kit.within_patience(cut.judge(how, ended=ended))
+        del kept
+        done = True
+    kit.require_done(done)
     return failed
 
 
@@ -198,9 +203,13 @@ def check_cancelled(kit: Kit) -> None:
     """A task is cancelled after each of the first turns of the loop that an operation takes."""
     for number in range(len(scenarios(""))):
         for turns in TURNS:
+            done = ended = False
             with kit.opened() as store:
-                if kit.run(_cancel(store, scenarios("")[number], turns)):
-                    break
+                ended = kit.within_patience(_cancel(store, scenarios("")[number], turns))
+                done = True
+            kit.require_done(done)
+            if ended:
+                break
 
 
 async def _cancel(store: AsyncTokenStore, scenario: Scenario, turns: int) -> bool:

@@ -10,10 +10,11 @@ import sys
 import threading
 import unittest
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, unwrap
 from types import FunctionType
 from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar
 
@@ -27,6 +28,10 @@ T = TypeVar("T")
 Check = Callable[..., None]
 """A promise as pytest calls it: a method without arguments."""
 
+PATIENCE: Final = 60.0  # seconds until a call that gives no answer is taken for stuck
+_STUCK: Final = (
+    f"there was no answer for {PATIENCE:.0f} seconds: is something left locked, or a connection not given back?"
+)
 _SWITCH: Final = 1e-5  # seconds until the interpreter lets another thread go on: many gaps, each a chance to race
 
 
@@ -34,6 +39,12 @@ class BrokenPromiseError(AssertionError):
     """An adapter does not keep a promise of its port. The message says which, what was expected, and what was done."""
 
     __module__ = "resetkit.testing"  # as it is imported, and as reports show it
+
+
+class MisuseError(Exception):
+    """The subclass of a kit is not as it should be, whatever the adapter is."""
+
+    __module__ = "resetkit.testing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,11 @@ def promise(of: str) -> Callable[[Callable[[K, Any], Coroutine[Any, Any, None]]]
     def decorate(check: Callable[[K, Any], Coroutine[Any, Any, None]]) -> Callable[[K], None]:
         def opened(kit: K) -> None:
             __tracebackhide__ = True
+            done = False
             with kit.opened() as port:
                 kit.run(check(kit, port))
+                done = True
+            kit.require_done(done)
 
         return _registered(of, check, opened)
 
@@ -83,7 +97,7 @@ def _registered(of: str, check: Callable[..., object], body: Callable[[K], None]
         kit.transcript.clear()
         try:
             body(kit)
-        except (unittest.SkipTest, ModuleNotFoundError):
+        except (unittest.SkipTest, ModuleNotFoundError, MisuseError):
             raise
         except BrokenPromiseError as broken:
             broken.args = (_report(kit, _promises[test], str(broken)),)
@@ -182,6 +196,8 @@ class Conformance(Generic[Port]):
     """The protocol that the kit checks."""
     opens: ClassVar[str]
     """The method that an adapter's author writes."""
+    is_async: ClassVar[bool]
+    """The colour of its adapters."""
     examples: ClassVar[int | None] = None
     """How many examples an explored promise tries; None for the Hypothesis profile's."""
 
@@ -200,8 +216,9 @@ class Conformance(Generic[Port]):
             cls.__test__ = True
             if not cls.__name__.startswith("Test"):
                 raise TypeError(f"name it Test{cls.__name__}, or pytest does not collect it (or set __test__)")
-        if cls.__test__ and getattr(cls, cls.opens) is getattr(_kit_of(cls), cls.opens):
-            raise TypeError(f"{cls.__name__} must implement {cls.opens}(self), a context manager")
+        if cls.__test__:
+            _check_opener(cls, getattr(cls, cls.opens))
+        _check_examples(cls)
         _guard(cls)
 
     @property
@@ -235,6 +252,16 @@ class Conformance(Generic[Port]):
         """What several calls answer that begin at the same moment."""
         raise NotImplementedError
 
+    def within_patience(self, work: Awaitable[T], /) -> T:
+        """What `work` returns, if it does so in time."""
+        return self.run(self.together(work))[0]
+
+    def require_done(self, done: bool, /) -> None:  # noqa: FBT001  # what just happened
+        """Raise unless the check came to its end: a context manager may swallow what a check raises."""
+        if not done:
+            told = "swallowed what a check raised: let exceptions through, as try/finally without return does"
+            raise MisuseError(f"{type(self).__name__}.{self.opens} {told}")
+
     def watched(self, port: Port) -> Port:
         """The port, with its calls written down in the transcript, which begins anew."""
         return self.transcript.watch(port)
@@ -242,6 +269,8 @@ class Conformance(Generic[Port]):
 
 class Sync(Conformance[Port], shipped=True):
     """Checks sync adapters: a lifted call never waits, so one step runs a check to its end. Races are threads'."""
+
+    is_async = False
 
     def run(self, work: Awaitable[T], /) -> T:
         """What `work` returns."""
@@ -251,23 +280,33 @@ class Sync(Conformance[Port], shipped=True):
     async def together(self, *works: Awaitable[T]) -> list[T]:
         """What several calls answer, each in its own thread, let go by a barrier."""
         barrier = threading.Barrier(len(works))
+        answers: list[Future[T]] = [Future() for _ in works]
 
-        def begin(work: Awaitable[T]) -> T:
+        def begin(work: Awaitable[T], answer: Future[T]) -> None:
             barrier.wait()
-            return step(work)
+            try:
+                answer.set_result(step(work))
+            except BaseException as error:  # noqa: BLE001  # it comes out where the answer is awaited
+                answer.set_exception(error)
 
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH)
         try:
-            with self.transcript.at_once(), ThreadPoolExecutor(len(works)) as threads:
-                return list(threads.map(begin, works))
+            with self.transcript.at_once(len(works)):
+                for pair in zip(works, answers, strict=True):
+                    threading.Thread(target=begin, args=pair, daemon=True).start()  # one that is stuck holds nothing up
+                wait(answers, PATIENCE)
         finally:
             sys.setswitchinterval(usual)
+        if not all(answer.done() for answer in answers):
+            raise BrokenPromiseError(_STUCK)
+        return [answer.result() for answer in answers]
 
 
 class Async(Conformance[Port], shipped=True):
     """Checks async adapters in one event loop for each opened adapter. Races are tasks'."""
 
+    is_async = True
     _runner: asyncio.Runner
 
     @contextmanager
@@ -288,9 +327,15 @@ class Async(Conformance[Port], shipped=True):
 
     async def together(self, *works: Awaitable[T]) -> list[T]:
         """What several calls answer, each in its own task."""
-        with self.transcript.at_once():
-            return await asyncio.gather(*works)
+        with self.transcript.at_once(len(works)):
+            try:
+                return await asyncio.wait_for(asyncio.gather(*works), PATIENCE)
+            except TimeoutError:
+                raise BrokenPromiseError(_STUCK) from None
 
+
+# What checks stand on. `transcript` is a property, and one object for all.
+_FRAME: Final = ("opened", "run", "together", "watched", "transcript", "within_patience", "require_done", "promises")
 
 WHOLE: Final[Check] = Conformance[Any].test_the_kit_is_whole
 
@@ -305,7 +350,32 @@ def _kit_of(cls: type[Conformance[Any]]) -> type[Conformance[Any]]:
     return next(base for base in cls.__mro__ if "promised" in vars(base))
 
 
+def _check_opener(cls: type[Conformance[Any]], opener: Callable[..., object]) -> None:
+    name = f"{cls.__name__}.{cls.opens}"
+    decorator = "asynccontextmanager" if cls.is_async else "contextmanager"
+    if opener in _stated:
+        raise TypeError(f"{name} cannot be waived: without it, nothing is checked")
+    if opener is getattr(_kit_of(cls), cls.opens):
+        raise TypeError(f"{cls.__name__} must implement {cls.opens}(self), a context manager")
+    if any(is_bare(opener) for is_bare in (isgeneratorfunction, isasyncgenfunction, iscoroutinefunction)):
+        raise TypeError(f"{name} must be a context manager: decorate it with @{decorator}")
+    written = unwrap(opener)
+    if isasyncgenfunction(written) if not cls.is_async else isgeneratorfunction(written):
+        other, colour = ("without", "sync") if cls.is_async else ("with", "async")
+        raise TypeError(f"{name} is {colour}: derive from the kit {other} Async before its name, or use @{decorator}")
+
+
+def _check_examples(cls: type[Conformance[Any]]) -> None:
+    examples: object = cls.examples
+    if examples is not None and (type(examples) is not int or examples < 1):
+        raise TypeError(f"{cls.__name__}.examples must be a whole number of 1 or more, or None, not {examples!r}")
+
+
 def _guard(cls: type[Conformance[Any]]) -> None:
+    kit = _kit_of(cls)
+    for name in _FRAME:
+        if getattr_static(cls, name, None) is not getattr_static(kit, name):
+            raise TypeError(f"{cls.__name__} overrides {name}, which is the kit's own: choose another name")
     for name, check in (*cls.promised.items(), (WHOLE.__name__, WHOLE)):
         current = getattr(cls, name, None)
         if current is not check and current not in _stated:

@@ -2,11 +2,11 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
 from multiprocessing import get_context
@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Protocol, Self
 from unittest import SkipTest
 
 from resetkit.protocols import AsyncTokenStore, TokenStore
-from resetkit.testing._kit import BrokenPromiseError
+from resetkit.testing._kit import PATIENCE, BrokenPromiseError, MisuseError
 from resetkit.testing._records import Call, pack, unpack
 
 Opener = Callable[[], AbstractContextManager[TokenStore] | AbstractAsyncContextManager[AsyncTokenStore]]
@@ -31,7 +31,6 @@ class Pipe(Protocol):
     def close(self) -> None: ...
 
 
-_PATIENCE: Final = 60.0  # seconds; a process that says nothing for so long is stuck
 _START: Final = 0.02  # seconds until all processes have heard of the instant at which they begin
 # What runs beside the store's own lines and its driver's, as the standard library does.
 _BESIDE: Final = ("resetkit.testing", "resetkit._", "resetkit.values")
@@ -47,6 +46,7 @@ class Others:
         self._pipes: list[Pipe] = []
 
     def __enter__(self) -> Self:
+        _require_opener(self._opener)
         context = get_context("spawn")
         with ExitStack() as starting:
             for _ in range(self._count):
@@ -54,7 +54,7 @@ class Others:
                 process = context.Process(target=serve, args=(theirs, self._opener), daemon=True)
                 process.start()
                 theirs.close()
-                starting.callback(process.join, _PATIENCE)
+                starting.callback(process.join, PATIENCE)
                 starting.callback(mine.close)
                 self._pipes.append(mine)
             self._stack = starting.pop_all()
@@ -82,9 +82,19 @@ class Others:
         return lines
 
 
+def _require_opener(opener: object) -> None:
+    wanted = "other_process must return a function of a module, or a functools.partial of one"
+    if not callable(opener):
+        raise MisuseError(f"{wanted}, not {type(opener).__name__}")
+    try:
+        pickle.dumps(opener)
+    except Exception as error:
+        raise MisuseError(f"{wanted}; this one cannot be pickled: {error}") from error
+
+
 def _answer(pipe: Pipe) -> Any:
-    if not pipe.poll(_PATIENCE):
-        raise BrokenPromiseError(f"another process gave no answer for {_PATIENCE:.0f} seconds: is something locked?")
+    if not pipe.poll(PATIENCE):
+        raise BrokenPromiseError(f"another process gave no answer for {PATIENCE:.0f} seconds: is something locked?")
     try:
         error, answer = pipe.recv()
     except EOFError:
@@ -161,7 +171,7 @@ def _lines_until_killed(opener: Opener, call: Call, at: int | None) -> int:
         lines = said.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"a forked process could not make the call: status {status}")
+        raise RuntimeError(f"a forked process could not make the call: {lines.decode()}")
     return int(lines or b"0")
 
 
@@ -178,8 +188,8 @@ def _run_counting_lines(opener: Opener, call: Call, at: int | None, writing: int
             sys.settrace(None)
         os.write(writing, str(lines.count).encode())
         status = 0
-    except Exception:  # noqa: BLE001  # pytest's handlers must not run in this process
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001  # it is told to who asked
+        os.write(writing, f"{type(error).__name__}: {error}".encode())
     finally:
         os._exit(status)
 

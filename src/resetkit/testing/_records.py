@@ -1,14 +1,16 @@
 """Records and calls that the checks of a store are made of, as data that can be sent to another process."""
 
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from resetkit.testing.fakes import FakeClock
 from resetkit.values import TokenRecord
 
-NOW: Final = FakeClock().now
-"""The instant at which every check begins, shown as T. Time is an argument: nothing waits for it."""
+NOW: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""The instant at which every check begins, shown as T. Time is an argument: nothing waits for it.
+
+It lies ahead, so that a backend which expires entries by the machine's clock keeps them.
+"""
 
 SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)
@@ -105,6 +107,9 @@ def scenarios(name: str) -> list[Scenario]:
     a, b, account = f"a{name}", f"b{name}", f"account {name}"
     two = (adding(a, account), adding(b, account))
     one, held = (adding(a, account),), (adding(a, account), claiming(a))
+    # By a clock that went back, a claim that may be released beside a record that lives.
+    then = Call("claim", (a,), {"claim_id": "c1", "now": NOW + SECOND})
+    odd = (adding(a, account), adding(b, account, expires_at=NOW + SECOND), then)
     past = NOW - 30 * DAY
     return [
         Scenario(one, adding(b, account, keep=1), (a, b)),  # supersedes a
@@ -118,6 +123,8 @@ def scenarios(name: str) -> list[Scenario]:
             (a,),
         ),
         Scenario(two, Call("revoke", (account,), {"now": NOW}), (a, b)),
+        Scenario(odd, Call("revoke", (account,), {"now": NOW}), (a, b)),
+        Scenario(odd, claiming(b, "c2"), (a, b)),
         Scenario(
             (adding(a, account, at=past), adding(b, account, at=past)),
             Call("purge", (), {"before": NOW, "limit": 999}),  # with what cut-off runs have left

@@ -11,14 +11,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
+from resetkit._colour import Colour, check_port
 from resetkit._sync import LiftedStore
-from resetkit.errors import DuplicateSelectorError
+from resetkit.errors import ConfigurationError, DuplicateSelectorError
 from resetkit.protocols import AsyncTokenStore, TokenStore
 from resetkit.testing._faults import check_cancelled, check_failing_driver, check_killed
 from resetkit.testing._kit import (
     Async,
     BrokenPromiseError,
     Conformance,
+    MisuseError,
     Sync,
     expect,
     expect_that,
@@ -162,9 +164,9 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
     async def test_a_record_comes_back_as_it_was_added(self, store: AsyncTokenStore) -> None:
         """Every field comes back as it was added, times aware, in UTC and to the second.
 
-        For a full record and for one without what is optional, now, in odd seconds and beyond 2038.
+        For a full record and for one without what is optional, at T, in odd seconds and beyond 2038.
         """
-        later = NOW.replace(year=2040, second=59)
+        later = NOW.replace(year=NOW.year + 10, second=59)
         full = record("full", "ä \U0001f511 é", kind="operator", code_hash="code hash", code_expires_at=NOW + MINUTE)
         for each in (full, record("bare"), record("odd", "bob", at=NOW + 17 * SECOND), record("late", "c", at=later)):
             await put(store, each)
@@ -175,11 +177,12 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     @promise("get")
     async def test_long_hashes_come_back_whole(self, store: AsyncTokenStore) -> None:
-        """Hashes of 512 ASCII characters come back whole."""
+        """Hashes come back as the text that they are: 512 ASCII characters, or digits that are no number."""
         longest = "".join(chr(33 + number % 94) for number in range(512))
-        long = record(link_hash=longest, code_hash=longest[::-1], code_expires_at=NOW + MINUTE)
-        await put(store, long)
-        expect(await read(store), long, "hashers may need as much")
+        for number, (one, other) in enumerate([(longest, longest[::-1]), ("0012", "1e3"), ("-0", " 1 ")]):
+            odd = record(f"s{number}", link_hash=one, code_hash=other, stamp_digest=one, code_expires_at=NOW + MINUTE)
+            await put(store, odd)
+            expect(await read(store, f"s{number}"), odd, "a hash is text, and hashers may need as much")
 
     @promise("get")
     async def test_a_selector_is_matched_exactly(self, store: AsyncTokenStore) -> None:
@@ -195,6 +198,21 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
             expect(await store.attempt(other, limit=5), False, f"{other!r} is not the selector")
             expect(await release(store, other), False, f"{other!r} is not the selector")
         expect(await read(store, "abCD"), record("abCD"), "nothing was done to it")
+
+    @promise("get")
+    async def test_look_alike_selectors_are_different_records(self, store: AsyncTokenStore) -> None:
+        """Of selectors that differ in case, are patterns of each other or equal as numbers, each finds its own."""
+        alike = ("abCD", "ABcd", "abcd", "ab_D", "ab%", "007", "7", "1E2", "100")
+        await put(store, *(record(each, f"account of {each}") for each in alike))
+        for number, selector in enumerate(alike):
+            expect(await store.attempt(selector, limit=1), True, "nobody guessed at it")
+            expect(await claim(store, selector, f"c{number}"), True, "it is outstanding")
+            found = [(await read(store, each)).state for each in alike]
+            expect(
+                found, ["used"] * (number + 1) + ["outstanding"] * (len(alike) - number - 1), f"{selector} was claimed"
+            )
+        for number, selector in enumerate(alike):
+            expect(await release(store, selector, f"c{number}"), True, f"c{number} holds it")
 
     @promise("add")
     async def test_account_ids_are_compared_byte_for_byte(self, store: AsyncTokenStore) -> None:
@@ -267,8 +285,9 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         """One quota that is reached refuses, whichever place it has in the list."""
         await put(store, record("s1"))
         wide, reached = Quota(9, NOW - MINUTE), Quota(1, NOW - MINUTE)
-        expect(await store.add(record("s2"), quotas=[wide, reached], keep=9), False, "the second is reached")
-        expect(await store.add(record("s2"), quotas=[reached, wide], keep=9), False, "the first is reached")
+        for place in range(5):
+            quotas = [reached if number == place else wide for number in range(5)]
+            expect(await store.add(record("s2"), quotas=quotas, keep=9), False, f"number {place + 1} is reached")
         expect(await store.add(record("s2"), quotas=[wide, Quota(2, NOW)], keep=9), True, "both have room")
 
     @promise("add")
@@ -285,6 +304,11 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         await put(store, *(record(f"s{number}") for number in range(4)), keep=2)
         found = await states(store, "s0", "s1", "s2", "s3")
         expect(found, ["superseded", "superseded", "outstanding", "outstanding"], "two are kept")
+        many = [f"b{number}" for number in range(12)]
+        await put(store, *(record(name, "bob") for name in many), keep=12)
+        expect(await states(store, *many), ["outstanding"] * 12, "twelve are kept")
+        await put(store, record("last", "bob"), keep=1)
+        expect(await states(store, *many, "last"), ["superseded"] * 12 + ["outstanding"], "one is kept")
 
     @promise("add")
     async def test_newest_is_the_order_of_add_not_of_clocks(self, store: AsyncTokenStore) -> None:
@@ -330,9 +354,10 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         first = record(code_hash="code hash", code_expires_at=NOW + 10 * MINUTE)
         await put(store, first)
         expect(await store.attempt("s1", limit=5), True, "the first guess of five")
-        second = replace(first, created_at=NOW + MINUTE, **REPLACEMENT)
+        stays = {"created_at": NOW + MINUTE, "kind": "operator", "guesses": 4, "state": "used", "claim_id": "c9"}
+        second = replace(first, **(REPLACEMENT | stays))
         expect(await store.add(second, quotas=(), keep=1), True, "the record is outstanding")
-        expect(await read(store), replace(first, guesses=1, **REPLACEMENT), "created_at and guesses stay")
+        expect(await read(store), replace(first, guesses=1, **REPLACEMENT), "only these are replaced")
 
     @promise("add")
     async def test_a_second_add_may_take_the_code_away(self, store: AsyncTokenStore) -> None:
@@ -408,7 +433,8 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         expect(found, [True, True, True, False, False], "three may be compared")
         expect((await read(store, "s1")).guesses, 3, "the record says how many were counted")
         expect((await read(store, "s2")).guesses, 0, "nobody guessed at s2")
-        expect(await store.attempt("s1", limit=4), True, "a higher limit leaves room for one")
+        more = [await store.attempt("s1", limit=12) for _ in range(11)]
+        expect(more, [True] * 9 + [False] * 2, "a limit of 12 leaves room for nine more")
 
     @promise("attempt")
     async def test_a_guess_counts_whatever_the_state(self, store: AsyncTokenStore) -> None:
@@ -469,9 +495,28 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         expect(await claim(store, claim_id="winner"), True, "it is outstanding")
         expect(await claim(store, claim_id="other"), False, "winner holds it")
         expect(await claim(store, claim_id="winner"), True, "a repeat of the winner")
-        late = await store.claim("s1", claim_id="winner", now=NOW + LIFETIME)
-        expect(late, True, "a repeat of the winner after expiry")
+        for later in (LIFETIME, 99 * DAY):
+            again = await store.claim("s1", claim_id="winner", now=NOW + later)
+            expect(again, True, "a repeat of the winner after expiry")
         expect(await claim(store, claim_id="other"), False, "winner holds it")
+
+    @promise("claim")
+    async def test_claim_ids_are_compared_byte_for_byte(self, store: AsyncTokenStore) -> None:
+        """Only the very id that won holds the record: no other case, beginning, pattern or equal number, at 255 too."""
+        ids = ("abCD", "c" * 254 + "1", "0012", "1e3")
+        for number, claim_id in enumerate(ids):
+            name = f"s{number}"
+            await put(store, record(name, f"a{number}"))
+            expect(await claim(store, name, claim_id), True, "it is outstanding")
+            expect((await read(store, name)).claim_id, claim_id, "a claim id comes back byte for byte")
+            others = {claim_id.swapcase(), claim_id[:-1], claim_id[:32], f"{claim_id} ", "%", "", "12", "1000"} - {
+                claim_id
+            }
+            for other in sorted(others):
+                expect(await claim(store, name, other), False, f"{other!r} is another id")
+                expect(await release(store, name, other), False, f"{other!r} is another id")
+            expect(await claim(store, name, claim_id), True, "it is the winner")
+            expect(await release(store, name, claim_id), True, "it is the winner")
 
     @promise("claim")
     async def test_a_losing_claim_leaves_the_winners_right(self, store: AsyncTokenStore) -> None:
@@ -551,12 +596,16 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     @promise("release")
     async def test_a_late_release_revives_nothing_after_another_claim(self, store: AsyncTokenStore) -> None:
-        """A later winning claim of the account ends that right; the later one has it."""
-        await _claimed(store)
-        await put(store, record("s3"))
-        expect(await claim(store, "s3", "second"), True, "it is outstanding")
+        """A later winning claim of the account ends that right; the later one has it.
+
+        Also by a clock that went back, so that a record lives again which had expired when the first claim won.
+        """
+        await put(store, record("s1"), record("s2", expires_at=NOW + SECOND))
+        first = await store.claim("s1", claim_id="winner", now=NOW + SECOND)
+        expect(first, True, "it is outstanding, and s2 has expired")
+        expect(await claim(store, "s2", "second"), True, "at T it has not expired")
         await _without_right(store)
-        expect(await release(store, "s3", "second"), True, "second holds it")
+        expect(await release(store, "s2", "second"), True, "second holds it")
 
     @promise("release")
     async def test_what_was_refused_takes_no_right_away(self, store: AsyncTokenStore) -> None:
@@ -607,16 +656,19 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     @promise("purge")
     async def test_a_purge_takes_the_oldest_first_and_at_most_limit(self, store: AsyncTokenStore) -> None:
-        """By keep_until, not by the order of add; what is left waits for the next call."""
+        """By keep_until, not by the order of add or of expiry; what is left waits for the next call."""
         names = ("s1", "s2", "s3")
         for number in (3, 1, 2):
-            await put(store, record(f"s{number}", keep_until=NOW + LIFETIME + number * MINUTE))
+            expires_at, keep_until = NOW + (9 - number) * MINUTE, NOW + LIFETIME + number * MINUTE
+            await put(store, record(f"s{number}", expires_at=expires_at, keep_until=keep_until))
         late = NOW + 99 * DAY
         if await self._purged(store, late, limit=2, expected=2):
             gone = [await store.get(name) is None for name in names]
             expect(gone, [True, True, False], "s1 and s2 are the oldest")
             expect(await store.purge(before=late, limit=2), 1, "one was left")
             expect(await store.purge(before=late, limit=2), 0, "none was left")
+            await put(store, *(record(f"t{number}") for number in range(12)))
+            expect(await store.purge(before=late, limit=99), 12, "twelve are past")
 
     @promise("purge")
     async def test_a_purge_goes_by_the_replaced_keep_time(self, store: AsyncTokenStore) -> None:
@@ -805,16 +857,83 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
             allowed = (("used", False, 0), ("revoked", True, 1))
             expect_that(outcome in allowed, f"expected {allowed[0]} or {allowed[1]}, got {outcome}")
 
+    @promise("add")
+    async def test_a_second_add_against_a_claim_changes_no_state(self, store: AsyncTokenStore) -> None:
+        """A mail sent again while its link is used: the claim wins in either order, and the record stays used."""
+        for turn in range(_ROUNDS):
+            name = f"s{turn}"
+            await put(store, record(name, f"a{turn}"))
+            again = store.add(record(name, f"a{turn}", **REPLACEMENT), quotas=(), keep=9)
+            won, added = await self._duel(turn, claim(store, name), again)
+            expect(won, True, "it is outstanding in either order")
+            found = await read(store, name)
+            expect((found.state, found.claim_id), ("used", "c1"), "a second add changes no state")
+            hashed = REPLACEMENT["link_hash"] if added else record(name).link_hash
+            expect(found.link_hash, hashed, f"the add was answered {added}")
+
+    @promise("release")
+    async def test_a_release_against_attempts_loses_no_count(self, store: AsyncTokenStore) -> None:
+        """Guesses that come while a release takes one back are all counted: a lost count is a free guess."""
+        for turn in range(_ROUNDS):
+            name = f"s{turn}"
+            await put(store, record(name, f"a{turn}"))
+            expect(await store.attempt(name, limit=9), True, "the first guess of nine")
+            expect(await claim(store, name), True, "it is outstanding")
+            calls = [store.attempt(name, limit=9) for _ in range(3)]
+            calls.insert(3 * (turn % 2), release(store, name, guess=True))
+            expect(await self.together(*calls), [True] * 4, "nothing refuses them")
+            found = await read(store, name)
+            outcome = (found.state, found.claim_id, found.guesses)
+            expect(outcome, ("outstanding", None, 3), "four were counted, and one taken back")
+
+    @promise("attempt")
+    async def test_attempts_against_all_change_nothing_but_their_count(self, store: AsyncTokenStore) -> None:
+        """Guesses that meet a claim, a revoke and a second add are counted, and undo none of them."""
+        for turn in range(_ROUNDS):
+            name = f"s{turn}"
+            await put(store, record(name, f"a{turn}"))
+            *counted, ended, _ = await self.together(
+                *(store.attempt(name, limit=9) for _ in range(3)),
+                store.revoke(f"a{turn}", now=NOW) if turn % 2 else claim(store, name),
+                store.add(record(name, f"a{turn}", **REPLACEMENT), quotas=(), keep=9),
+            )
+            expect([*counted, ended], [True, True, True, 1], "nothing refuses them")
+            found = await read(store, name)
+            expect((found.state, found.guesses), ("revoked" if turn % 2 else "used", 3), "each did its part")
+
+    @promise("add")
+    async def test_of_simultaneous_adds_of_accounts_one_gets_the_selector(self, store: AsyncTokenStore) -> None:
+        """Of adds by several accounts under one selector one is taken; the others are DuplicateSelectorError."""
+        for turn in range(_ROUNDS):
+            fresh = [record(f"s{turn}", f"{who}{turn}") for who in "abcd"]
+            answers = await self.together(*(_named(store.add(each, quotas=(), keep=9)) for each in fresh))
+            expect(sorted(answers), ["DuplicateSelectorError"] * 3 + ["True"], "one account gets it")
+            owner = (await read(store, f"s{turn}")).account_id
+            expect(owner, fresh[answers.index("True")].account_id, "it belongs to who was told so")
+
+    @promise("purge")
+    async def test_a_purge_against_a_second_add_leaves_what_is_to_be_kept(self, store: AsyncTokenStore) -> None:
+        """A record whose keeping is prolonged while a purge runs is there afterwards, whichever came first."""
+        past = NOW - 30 * DAY
+        for turn in range(_ROUNDS):
+            name = f"s{turn}"
+            await put(store, record(name, f"a{turn}", at=past, keep_until=past + LIFETIME))
+            longer = record(name, f"a{turn}", at=past, keep_until=NOW + DAY)
+            _, added = await self._duel(turn, store.purge(before=NOW, limit=9), store.add(longer, quotas=(), keep=9))
+            expect(added, True, "nothing refuses it")
+            expect((await read(store, name)).keep_until, NOW + DAY, "it was prolonged, or added anew")
+
     @promise("purge")
     async def test_a_purge_against_all_takes_only_what_is_past(self, store: AsyncTokenStore) -> None:
         """While records are added, claimed, guessed at and revoked, simultaneous purges delete each past one once."""
         past = NOW - 30 * DAY
         for turn in range(_ROUNDS):
+            limit = 4
             old = [record(f"old{turn}.{number}", f"a{turn}", at=past) for number in range(6)]
             await put(store, *old, record(f"s{turn}", f"a{turn}"))
             first, second, added, *_ = await self.together(
-                store.purge(before=NOW, limit=4),
-                store.purge(before=NOW, limit=4),
+                store.purge(before=NOW, limit=limit),
+                store.purge(before=NOW, limit=limit),
                 store.add(record(f"n{turn}", f"a{turn}"), quotas=(), keep=99),
                 store.attempt(f"s{turn}", limit=5),
                 claim(store, f"s{turn}"),
@@ -822,9 +941,10 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
             )
             expect(added, 1, "nothing refuses it")
             if not (first == second == 0 and self.expires_by_itself):
-                expect(first + second, 6, "six were past, and each purge takes at most four")
-                gone = [await store.get(each.selector) for each in old]
-                expect(gone, [None] * 6, "all six were purged")
+                gone = [each.selector for each in old if await store.get(each.selector) is None]
+                expect(first + second, len(gone), "the purges say how many they deleted")
+                expect_that(len(gone) >= limit, "a purge that meets another takes others, or the same ones once")
+                expect(await store.purge(before=NOW, limit=9), 6 - len(gone), "the next one takes what is left")
             expect((await read(store, f"s{turn}")).guesses, 1, "what is not past stays, with its count")
             expect((await read(store, f"n{turn}")).account_id, f"a{turn}", "what was just added stays")
 
@@ -859,18 +979,21 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
     async def test_of_claims_from_several_processes_one_wins(self, store: AsyncTokenStore) -> None:
         """Of claims from several processes at once, on a record or its siblings, exactly one id wins."""
         with Others(self.other_process(self.adapter), _PROCESSES) as others:
+            await _require_same_store(store, others)
             await _race_in_processes(store, others)
 
     @promise("")
     async def test_quotas_and_guesses_hold_across_processes(self, store: AsyncTokenStore) -> None:
         """Of adds and attempts from several processes at once, as many are taken as quota and limit allow."""
         with Others(self.other_process(self.adapter), _PROCESSES) as others:
+            await _require_same_store(store, others)
             await _bounds_in_processes(store, others)
 
     @promise("")
     async def test_what_returned_is_seen_by_other_processes(self, store: AsyncTokenStore) -> None:
         """What one process has done, another sees at once: no cache stands in between."""
         with Others(self.other_process(self.adapter), 1) as others:
+            await _require_same_store(store, others)
             await _seen_in_processes(store, others)
 
     @promise("")
@@ -902,6 +1025,8 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         """All that the backend keeps, after mails with link and code, holds neither token nor code."""
         secrets = await mint(store)
         dump = await self.dumped()
+        if not isinstance(dump, bytes):
+            raise MisuseError(f"{type(self).__name__}.dump must return bytes, not {type(dump).__name__}")
         expect_that(secrets.selector.encode() in dump, "a dump holds at least the selectors: this is not all")
         expect_that(not any(each in dump for each in secrets.shapes()), "a token or code stands in the dump")
 
@@ -915,9 +1040,22 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
         """What opens the same store in another process: a picklable callable that returns a context manager."""
         undeclared("other_process", "what opens the same store in another process")
 
-    async def dumped(self) -> bytes:
+    async def dumped(self) -> object:
         """What the author's `dump` returns."""
         raise NotImplementedError
+
+    def require_store(self, colour: Colour) -> None:
+        """Raise MisuseError for what was opened if it is no store of this colour."""
+        try:
+            check_port("store", self.adapter, colour)
+        except ConfigurationError as error:
+            raise MisuseError(f"what {type(self).__name__}.open_store yields cannot be checked: {error}") from error
+
+    async def _require_empty(self, store: AsyncTokenStore) -> None:
+        for selector in ("s0", "s1"):
+            if await store.get(selector) is not None:
+                told = f"yields a store that still holds the record {selector} of an earlier check: empty it first"
+                raise MisuseError(f"{type(self).__name__}.open_store {told}")
 
 
 class TokenStoreConformance(TokenStoreChecks, Sync[AsyncTokenStore], shipped=True):
@@ -931,7 +1069,7 @@ class TokenStoreConformance(TokenStoreChecks, Sync[AsyncTokenStore], shipped=Tru
         """Everything that the backend keeps: a file's bytes, a table's rows, keys and values."""
         undeclared("dump", "everything that the backend keeps, as bytes")
 
-    async def dumped(self) -> bytes:
+    async def dumped(self) -> object:
         """What the author's `dump` returns."""
         return self.dump(self.adapter)
 
@@ -939,7 +1077,10 @@ class TokenStoreConformance(TokenStoreChecks, Sync[AsyncTokenStore], shipped=Tru
     def opened(self) -> Generator[AsyncTokenStore, None, None]:
         """A lifted store."""
         with self.open_store() as self.adapter:
-            yield self.watched(LiftedStore(self.adapter))
+            self.require_store("sync")
+            store = LiftedStore(self.adapter)
+            self.run(self._require_empty(store))
+            yield self.watched(store)
 
 
 class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipped=True):
@@ -953,7 +1094,7 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
         """Everything that the backend keeps: a file's bytes, a table's rows, keys and values."""
         undeclared("dump", "everything that the backend keeps, as bytes")
 
-    async def dumped(self) -> bytes:
+    async def dumped(self) -> object:
         """What the author's `dump` returns."""
         return await self.dump(self.adapter)
 
@@ -961,6 +1102,8 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
     def opened(self) -> Generator[AsyncTokenStore, None, None]:
         """A store in a loop of its own."""
         with self.in_loop(self.open_store()) as self.adapter:
+            self.require_store("async")
+            self.run(self._require_empty(self.adapter))
             yield self.watched(self.adapter)
 
     @explored_promise("")
@@ -983,6 +1126,14 @@ async def _without_right(store: AsyncTokenStore) -> None:
     expect(await states(store, "s1"), ["used"], "a late release revives nothing")
 
 
+async def _named(adding: Awaitable[bool]) -> str:
+    """What an add comes to, as text."""
+    try:
+        return str(await adding)
+    except DuplicateSelectorError as duplicate:
+        return type(duplicate).__name__
+
+
 def _marked(selector: str, account_id: str) -> TokenRecord:
     return record(
         selector,
@@ -992,6 +1143,13 @@ def _marked(selector: str, account_id: str) -> TokenRecord:
         stamp_digest=f"{_MARK}stamp",
         code_expires_at=NOW + MINUTE,
     )
+
+
+async def _require_same_store(store: AsyncTokenStore, others: Others) -> None:
+    probe = record("probe", "account of the probe")
+    await put(store, probe)
+    if others.at_once(Call("get", ("probe",))) != [probe]:
+        raise MisuseError("the other process does not see this store's records: does it open the same database?")
 
 
 async def _race_in_processes(store: AsyncTokenStore, others: Others) -> None:
