@@ -197,8 +197,9 @@ class Throttle(Protocol):
     def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
         """Count one call under `key` and decide, in one step: 0 to go on, else the seconds to wait, rounded up.
 
-        At most `limit` calls go on in a window. A refused call need not count, and must not keep its key out for
-        ever. May refuse a little too early under memory pressure, never too late. A key's limit and window are the same at every call.
+        At most `limit` calls go on in a window. A refused call need not count, and must not keep its key out for ever.
+        May refuse a little too early under memory pressure, never too late. A key's limit and window are the same at
+        every call.
         """
         ...
 

@@ -18,7 +18,7 @@ from resetkit.testing._records import Scenario, adding, claiming, scenarios
 from resetkit.testing._store_model import StoreModel
 from resetkit.values import TokenRecord
 
-KILLS: Final = 60  # for each scenario at most; each costs a forked process
+KILLS: Final = 60  # for each scenario at most, or as many as the kit has examples; each costs a forked process
 MOST_FAULTS: Final = 200  # for each scenario; no driver is called as often for one operation
 TURNS: Final = (*range(8), *(2**power for power in range(3, 16)))  # many, where a thread or a server is waited for
 
@@ -181,7 +181,8 @@ async def check_killed(kit: Kit, store: AsyncTokenStore, others: Others) -> None
     for number in range(len(scenarios(""))):
         lines = await _kill(kit, store, others, number, None)
         expect_that(lines > 0, "the other process ran no line of the store")
-        for at in sorted({1 + step * lines // KILLS for step in range(KILLS)}):
+        most = min(KILLS, kit.examples or KILLS)
+        for at in sorted({1 + step * lines // most for step in range(most)}):
             await _kill(kit, store, others, number, at)
 
 

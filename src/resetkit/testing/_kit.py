@@ -199,7 +199,7 @@ class Conformance(Generic[Port]):
     is_async: ClassVar[bool]
     """The colour of its adapters."""
     examples: ClassVar[int | None] = None
-    """How many examples an explored promise tries; None for the Hypothesis profile's."""
+    """How many examples an explored promise tries, or kills of a process; None for the Hypothesis profile's."""
 
     promised: ClassVar[dict[str, Check]] = {}
     """The kit's tests, by name, as they were written."""
