@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from harness import put
 from resetkit.cli import main
 from resetkit.stores import SQLiteTokenStore
-from resetkit.testing._records import LIFETIME, RETENTION, record
+from resetkit.testing._records import record
 
 
 def test_the_demo_tells_the_whole_story() -> None:
@@ -49,9 +49,9 @@ def file(tmp_path: Path) -> Path:
     """A store with 250 records long past their keep time, and one that is not."""
     path = tmp_path / "tokens.sqlite3"
     store = SQLiteTokenStore(path)
-    long_ago = record().created_at - timedelta(days=9999)
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
     put(store, *(record(f"s{number}", f"a{number}", at=long_ago) for number in range(250)))
-    put(store, record("live", keep_until=record().created_at + LIFETIME + RETENTION + timedelta(days=9999)))
+    put(store, record("live"))
     store.close()
     return path
 
