@@ -258,7 +258,9 @@ def test_a_failure_is_told_as_the_shortest_story_in_plain_words(monkeypatch: pyt
     with profile(phases=[Phase.generate, Phase.shrink]), pytest.raises(BrokenPromiseError) as broken:
         story_of(sound, ENOUGH)
     lines = str(broken.value).splitlines()
-    assert lines[1] in {f"expected 'expired', got '{each}': so the last act must end" for each in ("done", "used")}
+    assert lines[1] in {
+        f"expected 'expired', got '{each}': so says the model of the last act" for each in ("done", "used")
+    }
     assert lines[2] == "What was done:"
     assert lines[3] == "   1. the policy is the default one"
     assert lines[4] == "   2. a new account 'eve' has the address eve@example.org"
@@ -424,7 +426,7 @@ def test_an_adapter_that_fails_by_chance_is_told_with_what_was_done_when_it_fail
     with quickly(), pytest.raises(BrokenPromiseError, match="not again when the same was done once more") as broken:
         story_of(lambda: Ports(store=Once()), ENOUGH)
     told = str(broken.value)
-    assert "so the last act must be answered" in told
+    assert "so says the model of the answer to the last act" in told
     assert "revoke the tokens of" in told.partition("What was done when it came:")[2].partition("What was done:")[0]
 
 

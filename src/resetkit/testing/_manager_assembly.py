@@ -86,8 +86,8 @@ class Ports:
     """The adapters to run the library on. What is None is a fake of the kit's, or the library's own in memory.
 
     `accounts` need `admin`, which makes, changes and deletes accounts there; ids are ``"1"`` and ``"2"``, and
-    ``"9"`` is nobody's. The mails are sent, to addresses at example.org, and read by the kit as well. Of a throttle
-    only its answers are taken: its own kit proves them.
+    ``"9"`` is nobody's. The mails are sent, to addresses at example.org, and read by the kit as well. A throttle's
+    answers are taken as they are: its own kit proves them.
     """
 
     store: TokenStore

@@ -158,9 +158,9 @@ class Judge:
                     raise BrokenPromiseError(f"{name}.{call.method} failed by itself, with {found}") from call.error
 
     def _judge(self, outcome: Outcome, expected: Expected) -> None:
-        expect(_told(outcome.error), _told(expected.error), "so the last act must end")
+        expect(_told(outcome.error), _told(expected.error), "so says the model of the last act")
         if expected.error is None:
-            expect(outcome.value, expected.value, "so the last act must be answered")
+            expect(outcome.value, expected.value, "so says the model of the answer to the last act")
         elif not isinstance(expected.error, ResetError | LookupError):
             expect_that(outcome.error is expected.error, "an adapter's error reaches the caller as it is")
         for complaint in self._complaints:
