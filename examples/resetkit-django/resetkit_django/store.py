@@ -30,7 +30,7 @@ FIELDS = [field.name for field in fields(TokenRecord)]
 TIMES = ("created_at", "expires_at", "code_expires_at", "keep_until")
 REPLACED = ("link_hash", "code_hash", "stamp_digest", "expires_at", "code_expires_at", "keep_until")
 PURGES = ""  # no account has an empty id: this lock keeps two purges from counting the same tokens
-TRIES = 5
+TRIES = 20  # above READ COMMITTED each round of a race has one winner, and the others begin anew
 # PostgreSQL's serialization_failure and deadlock_detected, MySQL's ER_LOCK_DEADLOCK. SQLite waits, and has neither.
 LOST_RACES = {"40001", "40P01", 1213}
 

@@ -106,7 +106,7 @@ def _answer(pipe: Pipe) -> Any:
     return unpack(answer)
 
 
-def serve(pipe: Pipe, opener: Opener) -> None:
+def serve(pipe: Pipe, opener: Opener) -> None:  # pragma: no cover  # in another process
     """Do what is asked through the pipe, until it is closed."""
     with ExitStack() as stack:
         store = _Store(opener, stack)
@@ -121,7 +121,7 @@ def serve(pipe: Pipe, opener: Opener) -> None:
                 pipe.send((type(error).__name__, str(error)))
 
 
-class _Store:
+class _Store:  # pragma: no cover  # in another process
     """The store as this process sees it: opened for the first call, and never by a process that only forks."""
 
     def __init__(self, opener: Opener, stack: ExitStack) -> None:
@@ -143,7 +143,7 @@ class _Store:
 
 
 @contextmanager
-def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:
+def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:  # pragma: no cover  # in another process
     """What makes a call on the store, whichever its colour."""
     opening = opener()
     if isinstance(opening, AbstractAsyncContextManager):
@@ -159,7 +159,7 @@ def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:
             yield lambda call: call.begin(plain)
 
 
-def _lines_until_killed(opener: Opener, call: Call, at: int | None) -> int:
+def _lines_until_killed(opener: Opener, call: Call, at: int | None) -> int:  # pragma: no cover  # in another process
     if not hasattr(os, "fork"):
         raise SkipTest("this system has no fork, so that no process can be killed at a chosen line")
     reading, writing = os.pipe()
@@ -175,7 +175,9 @@ def _lines_until_killed(opener: Opener, call: Call, at: int | None) -> int:
     return int(lines or b"0")
 
 
-def _run_counting_lines(opener: Opener, call: Call, at: int | None, writing: int) -> NoReturn:
+def _run_counting_lines(
+    opener: Opener, call: Call, at: int | None, writing: int
+) -> NoReturn:  # pragma: no cover  # in another process
     status = 1
     try:
         lines = _Lines(at)
@@ -194,7 +196,7 @@ def _run_counting_lines(opener: Opener, call: Call, at: int | None, writing: int
         os._exit(status)
 
 
-class _Lines:
+class _Lines:  # pragma: no cover  # in another process
     """A trace function that counts the lines of the store and its driver, and kills the process at one of them."""
 
     def __init__(self, at: int | None) -> None:
