@@ -3,8 +3,8 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from resetkit import (
     AsyncResetManager,
+    AsyncTokenStore,
     IssuedToken,
     KeyedTokenHasher,
     PasswordChangedMail,
@@ -249,3 +250,18 @@ def roomy(**changes: Any) -> ResetPolicy:
 
 async def _awaited(result: Coroutine[Any, Any, T]) -> T:
     return await result
+
+
+# What opens a store in another process, which imports it from here.
+
+
+@contextmanager
+def open_file(path: Path) -> Generator[TokenStore, None, None]:
+    with closing(SQLiteTokenStore(path)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_file_async(path: Path) -> AsyncGenerator[AsyncTokenStore, None]:
+    with closing(AsyncSQLiteTokenStore(path)) as store:
+        yield store

@@ -28,6 +28,7 @@ from resetkit.testing import (
     unsupported,
 )
 from resetkit.testing._records import NOW
+from resetkit.testing._transcript import shown
 
 EXPIRY = "test_expiry_is_exclusive"
 
@@ -379,6 +380,9 @@ At the very instant expires_at a record cannot be claimed; a second before it ca
         text = report(Counts, "test_long_hashes_come_back_whole")
         assert "expected record(link_hash='!\"#" in text
         assert ", guesses=0), got record(link_hash='cut', guesses=7): a hash is text" in text
+
+    def test_of_an_instant_it_shows_that_there_is_no_zone(self) -> None:
+        assert shown(NOW.replace(tzinfo=None)) == "2100-01-01 00:00:00 without a time zone"
 
     def test_simultaneous_calls_are_marked(self) -> None:
         text = report(Failing, "test_of_simultaneous_claims_one_wins")

@@ -1,7 +1,8 @@
 """The shipped stores keep every promise; the kit catches every store that breaks one, by the check that names it."""
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from broken_stores import TWINS, AsyncTwinKit, KeepsItsCallersLocals, TwinKit
+from harness import open_file, open_file_async
 from resetkit import AsyncTokenStore, TokenStore
-from resetkit.stores import AsyncMemoryTokenStore, AsyncSQLiteTokenStore, MemoryTokenStore, SQLiteTokenStore
+from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
 from resetkit.testing import AsyncTokenStoreConformance, BrokenPromiseError, TokenStoreConformance, unsupported
 
 
@@ -38,18 +40,6 @@ class TestAsyncMemory(AsyncTokenStoreConformance):
 
     async def dump(self, store: Any, /) -> bytes:
         return repr(vars(store._store)).encode()
-
-
-@contextmanager
-def open_file(path: Path) -> Generator[TokenStore, None, None]:
-    with closing(SQLiteTokenStore(path)) as store:
-        yield store
-
-
-@asynccontextmanager
-async def open_file_async(path: Path) -> AsyncGenerator[AsyncTokenStore, None]:
-    with closing(AsyncSQLiteTokenStore(path)) as store:
-        yield store
 
 
 class TestSQLite(TokenStoreConformance):
@@ -90,6 +80,22 @@ class TestAsyncSQLite(AsyncTokenStoreConformance):
 
     async def dump(self, store: Any, /) -> bytes:
         return b"".join(each.read_bytes() for each in self.path.parent.iterdir())
+
+
+class Expiring(MemoryTokenStore):
+    """A store whose backend takes entries away by its own clock, so that nothing is ever left to purge."""
+
+    def purge(self, *, before: datetime, limit: int) -> int:
+        return 0
+
+
+class TestExpiring(TokenStoreConformance):
+    expires_by_itself = True
+    other_process = drivers = dump = unsupported("as TestMemory")
+
+    @contextmanager
+    def open_store(self) -> Generator[TokenStore, None, None]:
+        yield Expiring()
 
 
 def catches(kit: Any, check: str) -> None:

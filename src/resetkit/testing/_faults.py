@@ -203,14 +203,16 @@ async def _kill(kit: Kit, store: AsyncTokenStore, others: Others, number: int, a
 def check_cancelled(kit: Kit) -> None:
     """A task is cancelled after each of the first turns of the loop that an operation takes."""
     for number in range(len(scenarios(""))):
-        for turns in TURNS:
-            done = ended = False
-            with kit.opened() as store:
-                ended = kit.within_patience(_cancel(store, scenarios("")[number], turns))
-                done = True
-            kit.require_done(done)
-            if ended:
-                break
+        any(_cancel_one_call(kit, number, turns) for turns in TURNS)  # until one came to its end
+
+
+def _cancel_one_call(kit: Kit, number: int, turns: int) -> bool:
+    ended = done = False
+    with kit.opened() as store:
+        ended = kit.within_patience(_cancel(store, scenarios("")[number], turns))
+        done = True
+    kit.require_done(done)
+    return ended
 
 
 async def _cancel(store: AsyncTokenStore, scenario: Scenario, turns: int) -> bool:

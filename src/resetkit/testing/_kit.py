@@ -191,7 +191,7 @@ class Conformance(Generic[Port]):
     if the method that opens the adapter is missing, or if pytest would not collect the class.
     """
 
-    __test__ = False
+    __test__: ClassVar[bool] = False
     port: ClassVar[str]
     """The protocol that the kit checks."""
     opens: ClassVar[str]

@@ -27,7 +27,7 @@ class _InPlace:
         return work()
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
-        return await work
+        raise NotImplementedError("only a redemption is protected, and nothing is redeemed here")
 
     async def close(self, timeout: float, /) -> None:
         """Nothing to wait for."""

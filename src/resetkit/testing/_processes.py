@@ -97,7 +97,7 @@ def _answer(pipe: Pipe) -> Any:
         raise BrokenPromiseError(f"another process gave no answer for {PATIENCE:.0f} seconds: is something locked?")
     try:
         error, answer = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise BrokenPromiseError("another process ended: can it import what other_process returns?") from None
     if error == SkipTest.__name__:
         raise SkipTest(answer)
@@ -106,7 +106,7 @@ def _answer(pipe: Pipe) -> Any:
     return unpack(answer)
 
 
-def serve(pipe: Pipe, opener: Opener) -> None:  # pragma: no cover  # in another process
+def serve(pipe: Pipe, opener: Opener) -> None:
     """Do what is asked through the pipe, until it is closed."""
     with ExitStack() as stack:
         store = _Store(opener, stack)
@@ -121,7 +121,7 @@ def serve(pipe: Pipe, opener: Opener) -> None:  # pragma: no cover  # in another
                 pipe.send((type(error).__name__, str(error)))
 
 
-class _Store:  # pragma: no cover  # in another process
+class _Store:
     """The store as this process sees it: opened for the first call, and never by a process that only forks."""
 
     def __init__(self, opener: Opener, stack: ExitStack) -> None:
@@ -130,20 +130,20 @@ class _Store:  # pragma: no cover  # in another process
         self._make: Callable[[Call], Any] | None = None
 
     def do(self, what: str, arguments: Any) -> Any:
-        if what == "kill":
+        if what == "kill":  # pragma: no cover  # in another process
             return _lines_until_killed(self._opener, *arguments)
         if self._make is None:
             self._make = self._stack.enter_context(_opened(self._opener))
         if what == "open":
             return None
         call, start = arguments
-        while time.time() < start:
+        while time.time() < start:  # pragma: no cover  # in another process
             pass  # no wait is as exact
         return self._make(call)
 
 
 @contextmanager
-def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:  # pragma: no cover  # in another process
+def _opened(opener: Opener) -> Generator[Callable[[Call], Any], None, None]:
     """What makes a call on the store, whichever its colour."""
     opening = opener()
     if isinstance(opening, AbstractAsyncContextManager):

@@ -50,7 +50,7 @@ class Transcript:
     """The calls since the adapter was opened, and how many there were in all. May be written from any thread."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._calls: list[_Call | Step] = []
         self._at_once = False
         self._unwritten = False

@@ -144,7 +144,7 @@ class Failing(Generic[M]):
 class FailingAccountDirectory(Failing[AccountMethod]):
     """An `AccountDirectory` around another."""
 
-    methods = get_args(AccountMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(AccountMethod)
 
     def __init__(self, accounts: AccountDirectory) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class FailingAccountDirectory(Failing[AccountMethod]):
 class AsyncFailingAccountDirectory(Failing[AccountMethod]):
     """`FailingAccountDirectory`, async."""
 
-    methods = get_args(AccountMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(AccountMethod)
 
     def __init__(self, accounts: AsyncAccountDirectory) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class AsyncFailingAccountDirectory(Failing[AccountMethod]):
 class FailingMailer(Failing[MailerMethod]):
     """A `Mailer` around another."""
 
-    methods = get_args(MailerMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(MailerMethod)
 
     def __init__(self, mailer: Mailer) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class FailingMailer(Failing[MailerMethod]):
 class AsyncFailingMailer(Failing[MailerMethod]):
     """`FailingMailer`, async."""
 
-    methods = get_args(MailerMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(MailerMethod)
 
     def __init__(self, mailer: AsyncMailer) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class AsyncFailingMailer(Failing[MailerMethod]):
 class FailingTokenStore(Failing[StoreMethod]):
     """A `TokenStore` around another."""
 
-    methods = get_args(StoreMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(StoreMethod)
 
     def __init__(self, store: TokenStore) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ class FailingTokenStore(Failing[StoreMethod]):
 class AsyncFailingTokenStore(Failing[StoreMethod]):
     """`FailingTokenStore`, async."""
 
-    methods = get_args(StoreMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(StoreMethod)
 
     def __init__(self, store: AsyncTokenStore) -> None:
         super().__init__()
@@ -324,7 +324,7 @@ class AsyncFailingTokenStore(Failing[StoreMethod]):
 class FailingThrottle(Failing[ThrottleMethod]):
     """A `Throttle` around another."""
 
-    methods = get_args(ThrottleMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(ThrottleMethod)
 
     def __init__(self, throttle: Throttle) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class FailingThrottle(Failing[ThrottleMethod]):
 class AsyncFailingThrottle(Failing[ThrottleMethod]):
     """`FailingThrottle`, async."""
 
-    methods = get_args(ThrottleMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(ThrottleMethod)
 
     def __init__(self, throttle: AsyncThrottle) -> None:
         super().__init__()
@@ -354,7 +354,7 @@ class AsyncFailingThrottle(Failing[ThrottleMethod]):
 class FailingDispatcher(Failing[DispatcherMethod]):
     """A `Dispatcher` around another."""
 
-    methods = get_args(DispatcherMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(DispatcherMethod)
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__()
@@ -374,7 +374,7 @@ class FailingDispatcher(Failing[DispatcherMethod]):
 class AsyncFailingDispatcher(Failing[DispatcherMethod]):
     """`FailingDispatcher`, async."""
 
-    methods = get_args(DispatcherMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(DispatcherMethod)
 
     def __init__(self, dispatcher: AsyncDispatcher) -> None:
         super().__init__()
@@ -396,7 +396,7 @@ class AsyncFailingDispatcher(Failing[DispatcherMethod]):
 class FailingTokenHasher(Failing[HasherMethod]):
     """A `TokenHasher` around another: sync, for both managers."""
 
-    methods = get_args(HasherMethod)
+    methods: ClassVar[tuple[str, ...]] = get_args(HasherMethod)
 
     def __init__(self, hasher: TokenHasher) -> None:
         super().__init__()

@@ -1076,9 +1076,10 @@ class TokenStoreConformance(TokenStoreChecks, Sync[AsyncTokenStore], shipped=Tru
     @contextmanager
     def opened(self) -> Generator[AsyncTokenStore, None, None]:
         """A lifted store."""
-        with self.open_store() as self.adapter:
+        with self.open_store() as adapter:
+            self.adapter = adapter
             self.require_store("sync")
-            store = LiftedStore(self.adapter)
+            store = LiftedStore(adapter)
             self.run(self._require_empty(store))
             yield self.watched(store)
 
@@ -1101,10 +1102,11 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
     @contextmanager
     def opened(self) -> Generator[AsyncTokenStore, None, None]:
         """A store in a loop of its own."""
-        with self.in_loop(self.open_store()) as self.adapter:
+        with self.in_loop(self.open_store()) as adapter:
+            self.adapter = adapter
             self.require_store("async")
-            self.run(self._require_empty(self.adapter))
-            yield self.watched(self.adapter)
+            self.run(self._require_empty(adapter))
+            yield self.watched(adapter)
 
     @explored_promise("")
     def test_a_cancelled_call_has_happened_or_has_not(self) -> None:

@@ -11,10 +11,10 @@ from resetkit.values import Account, Kind, State, TokenRecord
 
 try:
     from hypothesis import strategies as st
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         'resetkit.testing.strategies needs Hypothesis: python -m pip install "resetkit[testing]"', name="hypothesis"
-    ) from missing
+    ) from _missing
 
 __all__ = ["account_ids", "accounts", "addresses", "identifiers", "instants", "passwords", "policies", "records"]
 
