@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
+from harness import open_file
 from resetkit import AsyncTokenStore, KeyedTokenHasher, TokenRecord, TokenStore
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
 from resetkit.testing import (
@@ -229,6 +230,16 @@ class TestMisuse:
         kit.test_expiry_is_exclusive()
         with pytest.raises(MisuseError, match="still holds the record s1 of an earlier check: empty it first"):
             kit.test_expiry_is_exclusive()
+
+    def test_another_process_that_opens_another_database_is_named(self, tmp_path: Path) -> None:
+        class TestElsewhere(Sound):
+            __test__ = True
+
+            def other_process(self, store: Any, /) -> Any:
+                return partial(open_file, tmp_path / "other.sqlite3")
+
+        with pytest.raises(MisuseError, match="does it open the same database?"):
+            TestElsewhere().test_what_returned_is_seen_by_other_processes()
 
     def test_an_opener_that_swallows_errors_is_named(self) -> None:
         class TestSwallowing(TokenStoreConformance):
