@@ -238,7 +238,7 @@ class TestMisuse:
             def other_process(self, store: Any, /) -> Any:
                 return partial(open_file, tmp_path / "other.sqlite3")
 
-        with pytest.raises(MisuseError, match="does it open the same database?"):
+        with pytest.raises(MisuseError, match="does it open the same database"):
             TestElsewhere().test_what_returned_is_seen_by_other_processes()
 
     def test_an_opener_that_swallows_errors_is_named(self) -> None:
