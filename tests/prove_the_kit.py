@@ -3,6 +3,7 @@
 ``python tests/prove_the_kit.py 20`` runs twenty of each and prints the table of docs/adapters.md.
 """
 
+import os
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +19,7 @@ from resetkit.testing import BrokenPromiseError
 Run = tuple[Any, bool, str]  # the store's class, async or not, the check
 
 SOUND = {MemoryTokenStore: False, AsyncMemoryTokenStore: True, SQLiteTokenStore: False, AsyncSQLiteTokenStore: True}
+WORKERS = 4 * (os.cpu_count() or 1)  # most of the time is spent waiting for locks
 UNDRIVEN = "test_a_call_whose_driver_fails_has_happened_or_has_not"
 
 
@@ -57,7 +59,7 @@ def sound_runs() -> Iterable[Run]:
 
 
 def main(times: int) -> int:
-    with ProcessPoolExecutor(initializer=begin) as processes:
+    with ProcessPoolExecutor(WORKERS, initializer=begin) as processes:
         broken, sound = list(broken_runs()), list(sound_runs())
         held = list(processes.map(holds, [run for run in [*broken, *sound] for _ in range(times)]))
     counts = {run: sum(held[number * times : (number + 1) * times]) for number, run in enumerate([*broken, *sound])}
