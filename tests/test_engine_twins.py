@@ -76,6 +76,11 @@ async def answer_by_account(engine: Engine, identifier: str, **options: Any) -> 
     return replace(receipt, message="A mail is on its way." if known else "There is no such account.")
 
 
+async def look_up_before_the_answer(engine: Engine, identifier: str, **options: Any) -> ResetReceipt:
+    await engine._accounts.find(identifier)
+    return await REQUEST(engine, identifier, **options)
+
+
 STORY, ENDS, FAILURES = test_flows.TestTheWholeStory(), test_flows.TestEndsOfAToken(), test_flows.TestFailures()
 THROTTLE, DECOYS = test_flows.TestThrottle(), test_codes.TestDecoys()
 
@@ -121,6 +126,11 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
         Engine,
         "_drop",
         lambda make: DECOYS.test_guessing_answers_alike_whoever_asked(make, "unknown"),
+    ),
+    look_up_before_the_answer: (
+        Engine,
+        "request_reset",
+        lambda make: test_jobs.test_before_the_answer_nothing_is_asked_of_accounts_store_or_mailer(make, "sync"),
     ),
     begin_at_once: (
         Engine,

@@ -85,6 +85,16 @@ def test_a_job_holds_no_secret(queued: tuple[Harness, list[str]]) -> None:
     assert kit.notices[0].changed_at == kit.clock()
 
 
+def test_before_the_answer_nothing_is_asked_of_accounts_store_or_mailer(make_harness: MakeHarness, colour: str) -> None:
+    """So nothing that the visitor waits for can depend on the account."""
+    queue = AsyncQueue() if colour == "async" else Queue()
+    kit = make_harness(dispatcher=queue)
+    for who in (ADDRESS, "nobody@example.org", ""):
+        kit.request(who, client="192.0.2.1", code=True)
+    assert kit.steps == []
+    assert len(queue.jobs) == 3
+
+
 def test_a_job_gives_the_answer_a_head_start_of_random_length_and_a_notice_none(
     make_harness: MakeHarness, colour: str
 ) -> None:
