@@ -49,6 +49,11 @@ def bind_no_realm(part: Any, secret: str, **bound: Any) -> bytes:
     return bind(part, secret, **without)
 
 
+def bind_no_account(part: Any, secret: str, **bound: Any) -> bytes:
+    without: dict[str, Any] = {**bound, "account_id": ""}
+    return bind(part, secret, **without)
+
+
 def take_any_account(_engine: Engine, _record: TokenRecord, account: Account | None) -> Account | None:
     return account
 
@@ -109,6 +114,13 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
     ),
     tell_strangers: (Engine, "_refused_unknown", lambda make: ENDS.test_a_stranger_learns_no_reason(make())),
     bind_no_realm: (_manager, "bind", lambda make: ENDS.test_another_realm_knows_none_of_them(make())),
+    bind_no_account: (
+        _manager,
+        "bind",
+        lambda make: ENDS.test_a_row_edited_in_what_its_hash_binds_opens_nothing(
+            make(), "link", {"account_id": "alice"}
+        ),
+    ),
     take_any_account: (
         Engine,
         "_require_fresh",

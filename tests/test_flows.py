@@ -3,11 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from harness import ADDRESS, Harness, roomy
+from harness import ADDRESS, Harness, put, roomy
 from resetkit import (
     ConfigurationError,
     DuplicateSelectorError,
@@ -15,6 +17,8 @@ from resetkit import (
     PasswordRejectedError,
     ResetPolicy,
     ThrottledError,
+    TokenRecord,
+    code_token,
 )
 from resetkit.events import (
     MailFailed,
@@ -30,6 +34,7 @@ from resetkit.events import (
     TokensPurged,
     TokensRevoked,
 )
+from resetkit.testing import FakeClock
 
 MakeHarness = Callable[..., Harness]
 
@@ -42,6 +47,16 @@ def refused(kit: Harness, token: str) -> str:
         kit.reset(token)
     assert looked.value.reason == used.value.reason
     return used.value.reason
+
+
+def exchange(kit: Harness, record: TokenRecord) -> None:
+    """Put this row in the place of all others, as somebody could who can write the store."""
+    kit.plain_store.purge(before=kit.clock() + timedelta(days=99), limit=99)
+    put(kit.plain_store, record)
+
+
+LATER = FakeClock()() + timedelta(days=2)
+EDITS = {"account_id": "alice", "kind": "operator", "stamp_digest": "0" * 64}
 
 
 class TestTheWholeStory:
@@ -97,6 +112,16 @@ class TestTheWholeStory:
     def test_nobody_is_logged_in(self, kit: Harness) -> None:
         ticket = kit.reset(kit.token())
         assert set(ticket.__slots__) == {"account_id", "expires_at"}
+
+    def test_asking_and_guessing_change_nothing_of_the_account(self, kit: Harness) -> None:
+        """Nobody is locked out by a stranger: only a real token brings a write."""
+        for _ in range(9):
+            handle = kit.request(code=True).handle
+            assert handle is not None
+            assert refused(kit, code_token(handle, "BBBBBBBB")) == refused(kit, "0" * 96) == "unknown"
+        assert not {f"accounts.{write} before" for write in ("set_password", "end_sessions")} & set(kit.steps)
+        assert (kit.accounts.password("alice"), kit.accounts.sessions("alice")) == ("old", 1)
+        kit.reset(kit.reset_mails[-1].token)
 
 
 class TestEndsOfAToken:
@@ -158,6 +183,37 @@ class TestEndsOfAToken:
             kit.reset(token)
         kit.accounts.change("alice", can_reset=True)
         assert refused(kit, token) == "used"
+
+    def test_a_used_token_brought_back_is_stale(self, kit: Harness) -> None:
+        """By a restored backup of the store, or by who can write it: the password has moved on."""
+        token = kit.token()
+        before = kit.record(token)
+        assert before is not None
+        kit.reset(token, "first")
+        exchange(kit, before)
+        assert refused(kit, token) == "stale"
+        assert kit.accounts.password("alice") == "first"
+
+    @pytest.mark.parametrize(
+        ("part", "change"),
+        [
+            *((part, {name: text}) for part in ("link", "code") for name, text in EDITS.items()),
+            ("link", {"expires_at": LATER}),
+            ("code", {"code_expires_at": LATER}),
+        ],
+    )
+    def test_a_row_edited_in_what_its_hash_binds_opens_nothing(
+        self, kit: Harness, part: str, change: dict[str, Any]
+    ) -> None:
+        """Who can write the store, but has no key, turns a token of their own against nobody."""
+        kit.accounts.add("mallory", "mallory@example.org")
+        handle = kit.request("mallory@example.org", code=True).handle
+        mail = kit.reset_mails[-1]
+        token = mail.token if part == "link" else code_token(handle or "", mail.code or "")
+        mine = kit.record(token)
+        assert mine is not None
+        exchange(kit, replace(mine, **change))
+        assert refused(kit, token) == "unknown"
 
     def test_a_stranger_learns_no_reason(self, kit: Harness) -> None:
         ends: list[Callable[[str], object]] = [kit.reset, lambda _: kit.revoke(), lambda _: kit.advance(days=1)]
