@@ -157,6 +157,7 @@ class TestConstruction:
             {"time_cost": 54},
             {"memory_cost": 7},
             {"memory_cost": 262_145},
+            {"memory_cost": 2**21, "time_cost": 1, "parallelism": 4},
             {"memory_cost": 15, "parallelism": 2},
             {"parallelism": 0},
             {"parallelism": 17},
@@ -172,6 +173,14 @@ class TestConstruction:
     @pytest.mark.parametrize("costs", [{"time_cost": 53}, {"memory_cost": 8, "time_cost": 1}, {"parallelism": 16}])
     def test_the_bounds_themselves_are_allowed(self, costs: dict[str, Any]) -> None:
         Argon2TokenHasher(**costs)
+
+    @pytest.mark.parametrize(
+        ("memory", "passes", "lanes"),
+        [(47104, 1, 1), (19456, 2, 1), (12288, 3, 1), (9216, 4, 1), (7168, 5, 1), (2**16, 3, 4)],
+    )
+    def test_the_recommended_costs_may_be_chosen(self, memory: int, passes: int, lanes: int) -> None:
+        """OWASP's five rows for Argon2id, and the second of RFC 9106; the first would take 2 GiB for each token."""
+        Argon2TokenHasher(memory_cost=memory, time_cost=passes, parallelism=lanes)
 
     def test_the_default_is_owasp_s_argon2id(self) -> None:
         assert Argon2TokenHasher().hash(SECRET).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
