@@ -86,6 +86,12 @@ async def look_up_before_the_answer(engine: Engine, identifier: str, **options: 
     return await REQUEST(engine, identifier, **options)
 
 
+async def end_the_sessions_of_whom_was_asked_for(engine: Engine, identifier: str, **options: Any) -> ResetReceipt:
+    if account := await engine._accounts.find(identifier):
+        await engine._accounts.end_sessions(account.id)
+    return await REQUEST(engine, identifier, **options)
+
+
 STORY, ENDS, FAILURES = test_flows.TestTheWholeStory(), test_flows.TestEndsOfAToken(), test_flows.TestFailures()
 THROTTLE, DECOYS = test_flows.TestThrottle(), test_codes.TestDecoys()
 
@@ -143,6 +149,11 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
         Engine,
         "request_reset",
         lambda make: test_jobs.test_before_the_answer_nothing_is_asked_of_accounts_store_or_mailer(make, "sync"),
+    ),
+    end_the_sessions_of_whom_was_asked_for: (
+        Engine,
+        "request_reset",
+        lambda make: STORY.test_asking_and_guessing_change_nothing_of_the_account(make()),
     ),
     begin_at_once: (
         Engine,
