@@ -5,6 +5,7 @@ import inspect
 import re
 import runpy
 from importlib.metadata import metadata
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from broken_stores import TWINS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
 MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies"]
 
 
@@ -101,6 +103,37 @@ def test_the_installed_package_has_its_licence_and_two_requirements() -> None:
         "argon2-cffi>=23.1",
         "typing-extensions>=4.10",
     ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_and_twin_that_a_page_names_is_there(page: Path) -> None:
+    for file, name in NAMED.findall(page.read_text()):
+        assert attrgetter(name.replace("::", "."))(importlib.import_module(file.replace("/", ".")))
+
+
+def test_each_promise_has_its_number_and_tests_that_show_it() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| (P\d+) \| (.+) \| .+ \|$", text, re.MULTILINE)
+    assert [number for number, _ in rows] == numbers("P")
+    for _, cell in rows:
+        names = [name for _, name in NAMED.findall(cell)]
+        assert len(names) == cell.count("`") / 2 > 0
+        assert all(name.split("::")[-1].startswith("test_") for name in names)
+
+
+@pytest.mark.parametrize("page", ["security.md", "standards.md"])
+def test_the_numbers_of_promises_and_non_promises_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert set(re.findall(r"\b[PN]\d+\b", text)) <= {*numbers("P"), *numbers("N")}
+
+
+def numbers(letter: str) -> list[str]:
+    """The numbers that promises (P) or non-promises (N) have: from 1 on, without a gap."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    found = re.findall(rf"^- \*\*({letter}\d+)", text, re.MULTILINE)
+    assert found == [f"{letter}{number}" for number in range(1, len(found) + 1)]
+    assert len(found) > 20
+    return found
 
 
 def test_the_table_of_broken_stores_is_that_of_the_tests() -> None:
