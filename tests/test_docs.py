@@ -18,7 +18,7 @@ from broken_stores import TWINS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
-MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies"]
+MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies", "testing.vectors"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
