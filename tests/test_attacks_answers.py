@@ -298,7 +298,7 @@ def test_requests_by_a_stranger_touch_neither_password_nor_sessions_nor_an_opera
 
 
 def test_limits_hold_from_whatever_address_they_are_asked(make_harness: MakeHarness) -> None:
-    """H1-723974, H1-889246, H1-855013: another client each time: the identifier's limit and the account's quota hold."""
+    """H1-723974, H1-889246, H1-855013: another client each time: identifier's limit and account's quota hold."""
     kit = make_harness(policy=ResetPolicy())
     answered = 0
     for number in range(200):
@@ -370,7 +370,7 @@ def test_sessions_are_ended_once_and_before_the_caller_is_told(kit: Harness) -> 
 
 
 def test_a_reset_asks_the_application_for_nothing_but_password_and_sessions(kit: Harness) -> None:
-    """H1-2543342, H1-53531: no second factor is touched, nobody is logged in, no session is made."""
+    """H1-2543342, H1-53531, CVE-2019-12203: no second factor is touched, nobody is logged in, no session is made."""
     token = kit.token()
     kit.steps.clear()
     ticket = kit.reset(token)
@@ -391,7 +391,7 @@ def test_looking_changes_nothing_at_all(kit: Harness) -> None:
 
 
 def test_the_old_address_is_told_too_and_the_notice_holds_no_secret(kit: Harness) -> None:
-    """NIST SP 800-63B-4 4.6, ASVS 5.0 6.3.7: every stored address gets a notice; a failing one undoes nothing."""
+    """NIST SP 800-63B-4 4.6, ASVS 5.0 6.3.7, ASVS 4.0 2.5.5: every stored address is told."""
     kit.accounts.add("alice", "new@example.org", notify=(ADDRESS,))
     kit.request("new@example.org")
     token = kit.reset_mails[-1].token

@@ -58,7 +58,7 @@ class Shouted(str):  # noqa: SLOT000  # as an application's would be
     def strip(self, *_: Any) -> str:
         return ""
 
-    def encode(self, *_: Any) -> bytes:
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         return b""
 
 
@@ -346,7 +346,7 @@ BREAKS = "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def test_a_line_break_of_any_kind_in_an_identifier_ends_it(kit: Harness) -> None:
-    """CVE-2015-9097, H1-796013, bpo-46462: what str.splitlines honours is no part of an address; the answer is one."""
+    """CVE-2015-9097, H1-796013, H1-244555, bpo-46462: what str.splitlines honours is no part of an address."""
     for sign in BREAKS:
         for typed in (f"{ADDRESS}{sign}Bcc: eve@evil.example", f"{ADDRESS}{sign}", f"{ADDRESS}{sign}DATA{sign}"):
             assert kit.request(typed) == ResetReceipt()

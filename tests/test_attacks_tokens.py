@@ -31,7 +31,7 @@ from resetkit import (
     TokenStore,
     code_token,
 )
-from resetkit.testing._records import record
+from resetkit.testing._records import NOW, record
 
 MakeHarness = Callable[..., Harness]
 
@@ -387,7 +387,8 @@ def test_a_link_s_hash_serves_no_code_and_a_code_s_no_link(kit: Harness) -> None
 
 def test_a_blank_token_matches_no_blank_column(store: TokenStore) -> None:
     """CVE-2019-16109, cartalyst/sentry 2016-09-05: a record holds no blank hash or selector; none finds it."""
-    for blank in ({"selector": ""}, {"link_hash": ""}, {"code_hash": "", "code_expires_at": record().created_at}):
+    blanks: list[dict[str, Any]] = [{"selector": ""}, {"link_hash": ""}, {"code_hash": "", "code_expires_at": NOW}]
+    for blank in blanks:
         with pytest.raises(resetkit.ConfigurationError):
             record(**blank)
     put(store, record(code_hash=None))

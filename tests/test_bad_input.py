@@ -26,6 +26,8 @@ NOT_TEXT: list[Any] = [
     {ADDRESS},
     {"$gt": ""},
     [None],
+    [""],
+    [],
     {},
     iter([ADDRESS]),
     object(),
@@ -76,7 +78,9 @@ STRANGE = [
 
 @pytest.mark.parametrize("value", NOT_TEXT, ids=lambda value: type(value).__name__)
 def test_what_is_no_text_is_refused_before_anything_else_happens(kit: Harness, value: Any) -> None:
-    """CVE-2023-7028, CVE-2022-35924, CVE-2013-0233, CVE-2016-6317, CVE-2021-22911, CVE-2018-12421 and their kin."""
+    """CVE-2023-7028 (H1-2293343), CVE-2013-0233, CVE-2016-6317, CVE-2019-18818, CVE-2021-22911, CVE-2009-2762,
+    CVE-2018-12421 and their kin.
+    """
     token = kit.token()
     kit.steps.clear()
     kit.events.clear()
@@ -112,6 +116,7 @@ def test_what_is_no_text_is_refused_before_anything_else_happens(kit: Harness, v
 def test_what_cannot_be_an_identifier_is_answered_like_any_other_and_never_looked_up(
     kit: Harness, identifier: str
 ) -> None:
+    """CVE-2026-28288: a malformed address is answered as an unknown one."""
     assert kit.request(identifier) == kit.request("nobody@example.org") == ResetReceipt()
     assert [event.reason for event in kit.of(RequestDropped)] == ["empty", "unknown"]
     assert kit.steps.count("accounts.find before") == 1
@@ -131,7 +136,7 @@ def test_a_strange_identifier_reaches_no_mailbox_but_the_stored_one(kit: Harness
 
 
 def test_of_two_colliding_accounts_the_exact_one_is_mailed_once(kit: Harness) -> None:
-    """django-allauth 2413."""
+    """django-allauth #2413."""
     kit.accounts.add("mike", "mike@example.org")
     kit.accounts.add("dotless", "mıke@example.org")
     kit.request("mıke@example.org")
@@ -177,7 +182,7 @@ TOKENS = [
 
 @pytest.mark.parametrize("token", TOKENS, ids=lambda text: f"{text[:9]!r} {len(text)}")
 def test_a_malformed_token_ends_before_any_look_up_and_is_unknown(kit: Harness, token: str) -> None:
-    """CVE-2010-4535, CVE-2008-3681, CVE-2026-41276: nobody's password changes, nothing is asked or hashed."""
+    """CVE-2010-4535, CVE-2008-3681, CVE-2019-18818, CVE-2026-41276 (GHSA-f6hc-c5jr-878p): nothing is asked."""
     with pytest.raises(InvalidTokenError) as refused:
         kit.reset(token, client="192.0.2.1")
     assert refused.value.reason == "unknown"
@@ -204,7 +209,7 @@ def test_every_prefix_suffix_and_change_of_a_token_is_unknown(kit: Harness) -> N
     "password", ["", "x" * 1025, "x" * 1_000_000, "\0", "a\0b", "\ud800"], ids=lambda text: f"{text[:5]!r} {len(text)}"
 )
 def test_a_password_that_nobody_could_hash_is_rejected_and_spends_nothing(kit: Harness, password: str) -> None:
-    """CVE-2013-1443: refused before hashing, before the token is touched."""
+    """CVE-2013-1443, CVE-2013-5958, H1-1820864: refused before hashing, before the token is touched."""
     token = kit.token()
     kit.steps.clear()
     with pytest.raises(PasswordRejectedError) as rejected:
@@ -236,7 +241,7 @@ def test_the_password_is_set_exactly_as_it_was_given(kit: Harness) -> None:
 
 class TestRandomness:
     def test_a_seeded_generator_changes_nothing(self, kit: Harness) -> None:
-        """CVE-2012-5508, CVE-2025-1796: no secret comes from the random module."""
+        """CVE-2012-5508, CVE-2012-6661, CVE-2025-1796: no secret comes from the random module."""
         drawn = set()
         for _ in range(2):
             random.seed(0)

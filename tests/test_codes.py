@@ -102,6 +102,7 @@ class TestCodes:
         kit.reset(code_token(handle, code), "long enough")
 
     def test_a_newer_code_does_not_refill_the_account_s_day(self, make_harness: MakeHarness) -> None:
+        """NIST SP 800-63B-4 3.1.3.2: a new secret resets no count of failures."""
         quotas = ((2, timedelta(hours=24)),)
         kit = make_harness(policy=roomy(account_quotas=quotas))
         for _ in range(9):
@@ -120,7 +121,7 @@ class TestCodes:
         assert reason(kit, code_token(token[:32], WRONG)) == "unknown"
 
     def test_of_forty_guesses_at_once_five_are_compared(self, tmp_path: Path) -> None:
-        """Through the manager, with the right code among them; CVE-2019-5421."""
+        """CVE-2019-5421, GHSA-9pvm-fcf6-9234: through the manager, from eight threads."""
         compared: list[str] = []
 
         class Counting(KeyedTokenHasher):

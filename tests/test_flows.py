@@ -105,6 +105,7 @@ class TestTheWholeStory:
         kit.reset(token)
 
     def test_notices_go_to_every_address_once(self, kit: Harness) -> None:
+        """ASVS 5.0 6.3.7, NIST SP 800-63B-4 4.6."""
         kit.accounts.add("alice", ADDRESS, notify=("work@example.org", ADDRESS, "home@example.org"))
         kit.reset(kit.token())
         assert [mail.to for mail in kit.notices] == [ADDRESS, "work@example.org", "home@example.org"]
@@ -126,12 +127,14 @@ class TestTheWholeStory:
 
 class TestEndsOfAToken:
     def test_used(self, kit: Harness) -> None:
+        """CVE-2024-41888, CVE-2025-46815."""
         token = kit.token()
         kit.reset(token, "first")
         assert refused(kit, token) == "used"
         assert kit.accounts.password("alice") == "first"
 
     def test_expired_at_the_very_second(self, kit: Harness) -> None:
+        """CVE-2022-36106, CVE-2013-2104: by both ways in."""
         token = kit.token()
         kit.advance(minutes=30, seconds=-1)
         kit.check(token)
@@ -141,11 +144,13 @@ class TestEndsOfAToken:
         assert refused(kit, token) == "expired"
 
     def test_superseded_by_a_newer_mail(self, kit: Harness) -> None:
+        """CVE-2024-41890."""
         older, newer = kit.token(), kit.token()
         assert refused(kit, older) == "superseded"
         kit.reset(newer)
 
     def test_as_many_stay_outstanding_as_the_policy_says(self, make_harness: MakeHarness) -> None:
+        """CVE-2020-11027: and a success ends them all."""
         kit = make_harness(policy=roomy(outstanding=2))
         first, second, third = kit.token(), kit.token(), kit.token()
         assert refused(kit, first) == "superseded"
@@ -154,6 +159,7 @@ class TestEndsOfAToken:
         assert refused(kit, second) == "revoked"
 
     def test_revoked(self, kit: Harness) -> None:
+        """CVE-2013-2104: by both ways in."""
         token = kit.token()
         assert kit.revoke() == 1
         assert refused(kit, token) == "revoked"
@@ -172,6 +178,9 @@ class TestEndsOfAToken:
         ids=["password", "address", "address case", "disabled", "deleted", "recreated"],
     )
     def test_stale_after_the_account_changed(self, kit: Harness, change: Callable[[Harness], None]) -> None:
+        """CVE-2021-33322, contao #7510, H1-1288898 (password); H1-145896, H1-685007, H1-1089467 (address);
+        H1-261297, SS-2016-011, CVE-2013-4198 (disabled).
+        """
         token = kit.token()
         change(kit)
         assert refused(kit, token) == "stale"
@@ -362,6 +371,7 @@ class TestFailures:
     def test_an_unclear_write_spends_the_token_ends_sessions_and_is_raised(
         self, kit: Harness, moment: str, kind: str
     ) -> None:
+        """eswan18/identity #78."""
         interrupt = KeyboardInterrupt() if kit.colour == "sync" else asyncio.CancelledError()
         error = OSError("unclear") if kind == "an error" else interrupt
         token = kit.token()
@@ -373,6 +383,7 @@ class TestFailures:
         assert refused(kit, token) == "used"
 
     def test_sessions_that_could_not_be_ended_are_an_alarm_and_an_error_after_the_notices(self, kit: Harness) -> None:
+        """CVE-2023-40273."""
         token = kit.token()
         with kit.failing("accounts.end_sessions before", OSError("cache away")), pytest.raises(OSError, match="cache"):
             kit.reset(token, "new")

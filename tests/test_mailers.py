@@ -186,6 +186,7 @@ class TestDelivery:
         assert [delivery.recipients for delivery in plain.deliveries] == [("bob@example.org",)]
 
     def test_the_headers_are_the_mailers_own(self, plain: MailServer) -> None:
+        """CVE-2017-8295, H1-796013, H1-244555: none of them comes from a request."""
         before = datetime.now(UTC).replace(microsecond=0)
         mailer_for(plain, security="plaintext", sender_name="Example, Inc.", reply_to="help@example.org").send(
             reset_mail()
@@ -823,6 +824,7 @@ class TestDefaultMessage:
 
     @each_mail
     def test_the_accounts_data_is_escaped_in_the_html(self, make: Callable[..., Mail]) -> None:
+        """CVE-2021-21333."""
         message = default_message(make("a&b'c@example.org"))
         source = content(message, "html")
         assert "a&amp;b&#x27;c@example.org" in source
@@ -855,6 +857,7 @@ class TestDefaultMessage:
 
     @pytest.mark.parametrize("link", [LINK, "https://app.example/reset?lang=en&token={token}", "http://[::1]/{token}"])
     def test_every_address_in_both_parts_is_exactly_the_link(self, link: str) -> None:
+        """H1-1888915: whatever context the visitor sent."""
         mail = reset_mail(link=link, code="BCDFGHJK", context=EVIL)
         message = default_message(mail, site="Example")
         source = content(message, "html")
@@ -1016,6 +1019,7 @@ class TestTheManagerOverFailingServers:
         failure: Callable[[Certificates], AbstractContextManager[SMTPMailer]],
         certificates: Certificates,
     ) -> None:
+        """CVE-2024-45231."""
         with failure(certificates) as mailer:
             flow = Flow(mailer)
             known = flow.manager.request_reset(ADDRESS, client="192.0.2.1", context=EVIL)

@@ -173,7 +173,7 @@ for line in sys.stdin:
 
 
 def test_four_processes_redeem_one_token_on_one_file_and_one_wins_in_each_of_a_hundred_rounds(tmp_path: Path) -> None:
-    """Each process has an account directory of its own, so the store alone decides."""
+    """CVE-2026-22751; each process has an account directory of its own, so the store alone decides."""
     path = tmp_path / "tokens.sqlite3"
     store = SQLiteTokenStore(path)
     site = Site(store)

@@ -84,6 +84,7 @@ class TestAccount:
         ],
     )
     def test_what_mail_software_could_read_in_two_ways_is_refused(self, email: object) -> None:
+        """CVE-2025-13033, CVE-2023-27043, CVE-2015-9097."""
         with pytest.raises(ConfigurationError, match=r"Account\.email"):
             account(email=email)
         if isinstance(email, str):
@@ -92,7 +93,7 @@ class TestAccount:
 
     @pytest.mark.parametrize("char", "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\0\t\x7f")
     def test_no_line_break_of_any_kind_in_an_address(self, char: str) -> None:
-        """CVE-2024-6923, CVE-2026-1299: the set that str.splitlines honours, and other controls."""
+        """CVE-2024-6923, CVE-2026-1299, bpo-46462: the set that str.splitlines honours, and other controls."""
         with pytest.raises(ConfigurationError):
             account(email=f"a{char}@example.org")
 
@@ -240,7 +241,7 @@ class TestSecrecy:
         assert [type(each) for each in seen] == [str, str]
 
     def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
-        """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""
+        """CVE-2025-53886, CVE-2025-11833, Easy WP SMTP: events, logs, errors and tracebacks with locals."""
         caplog.set_level(logging.DEBUG)
 
         def on_event(event: Event) -> None:
@@ -396,6 +397,7 @@ class TestPolicy:
         ids=repr,
     )
     def test_what_cannot_be_safe_is_refused(self, changes: dict[str, Any]) -> None:
+        """H1-1615790, H1-170161, H1-898841: among them links that would live too long."""
         with pytest.raises(ConfigurationError):
             ResetPolicy(**changes)
 
