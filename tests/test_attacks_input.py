@@ -454,6 +454,18 @@ def test_signs_of_sql_are_text(kit: Harness) -> None:
     kit.reset(token)
 
 
+def test_an_id_that_no_account_can_have_names_nobody_and_reaches_no_adapter(kit: Harness) -> None:
+    """A sibling of ckan #9324: an operator's page may hand on what stood in its URL; no driver is asked for it."""
+    token = kit.token()
+    kit.steps.clear()
+    for account_id in ("", "\0", "alice\0", "\ud800", "alice\udfff", "a" * 256, "a" * 1_000_000):
+        with pytest.raises(LookupError):
+            kit.issue(account_id)
+        assert kit.revoke(account_id) == 0
+    assert kit.steps == []
+    kit.reset(token)
+
+
 def test_an_id_that_only_sql_would_take_for_another_is_its_own(make_harness: MakeHarness) -> None:
     """A sibling of H1-109395: ids that collations, affinities or patterns confuse share no quota and no end."""
     kit = make_harness(policy=roomy())

@@ -42,6 +42,11 @@ def is_encodable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def is_id(text: str) -> bool:
+    """Whether an account could have this id: every store can hold it."""
+    return 1 <= len(text) <= MAX_ID_LENGTH and is_encodable(text)
+
+
 def require_text(name: str, value: object) -> str:
     """`value`, if it is a str; for what visitors send. Raises InvalidRequestError."""
     if not isinstance(value, str):

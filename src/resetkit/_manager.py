@@ -53,6 +53,7 @@ from resetkit._checks import (
     check_text,
     check_type,
     is_encodable,
+    is_id,
     is_single_line,
     require_secret,
     require_text,
@@ -625,7 +626,7 @@ class Engine:
         """
         require_text("account_id", account_id)
         check_duration("lifetime", lifetime, most=MAX_OPERATOR_LIFETIME)
-        account = _checked_account(await self._accounts.get(account_id))
+        account = _checked_account(await self._accounts.get(account_id)) if is_id(account_id) else None
         if account is None or not account.can_reset:
             raise LookupError("there is no such account, or it may not reset its password")
         selector = make_selector(secrets.token_bytes(SELECTOR_BYTES))
@@ -640,7 +641,7 @@ class Engine:
     async def revoke_tokens(self, account_id: str) -> int:
         """End all outstanding tokens of an account, and say how many."""
         require_text("account_id", account_id)
-        count = await self._store.revoke(account_id, now=self._now())
+        count = await self._store.revoke(account_id, now=self._now()) if is_id(account_id) else 0
         self._emit(events.TokensRevoked(account_id=account_id, count=count))
         return count
 
