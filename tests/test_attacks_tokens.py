@@ -144,6 +144,46 @@ def test_two_children_of_one_process_draw_different_tokens() -> None:
     assert len({token[:32] for token in tokens}) == len({token[32:] for token in tokens}) == 3
 
 
+REDEEMING = """
+import os, sys
+from resetkit import InvalidTokenError, KeyedTokenHasher, ResetManager
+from resetkit.mailers import MemoryMailer
+from resetkit.stores import SQLiteTokenStore
+from resetkit.testing import FakeAccounts
+
+accounts = FakeAccounts()
+accounts.add("alice", "alice@example.org")
+manager = ResetManager(
+    accounts, SQLiteTokenStore(sys.argv[1]), MemoryMailer(),
+    link="https://app.example/reset#{token}", hasher=KeyedTokenHasher([b"k" * 32]),
+)
+token = manager.issue_token("alice").token
+read, write = os.pipe()
+children = []
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent lets all go
+        try:
+            manager.reset_password(token, "new")
+        except InvalidTokenError as refused:
+            os._exit(1 if refused.reason == "used" else 2)
+        os._exit(0)
+    children.append(child)
+os.close(write)
+print(*sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_of_four_children_that_inherit_a_token_one_redeems_it(tmp_path: Path) -> None:
+    """A sibling of CVE-2026-22751: manager, store and token forked together; each child has its own accounts."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", REDEEMING, str(tmp_path / "tokens.sqlite3")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["0", "1", "1", "1"]
+
+
 def test_a_seed_set_for_tests_reaches_no_token(kit: Harness) -> None:
     """A sibling of CVE-2025-1796: the state of the random module neither decides a token nor is moved by one."""
     random.seed(7)
