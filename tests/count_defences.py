@@ -37,7 +37,7 @@ def rows() -> list[Row]:
 def sentences() -> dict[str, str]:
     """What each test says it proves: its docstring, by file and name."""
     return {
-        f"{path.name}::{name}": text
+        f"tests/{path.name}::{name}": text
         for path in sorted(TESTS.glob("test_*.py"))
         for name, text in _tests(ast.parse(path.read_text("utf-8")).body)
     }

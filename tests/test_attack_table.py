@@ -40,13 +40,16 @@ def test_a_row_names_tests_and_vectors_that_exist_and_name_its_failures(row: Row
     assert faults(row) == []
 
 
-USED = "test_flows.py::TestEndsOfAToken::test_used"
+USED = "tests/test_flows.py::TestEndsOfAToken::test_used"
 
 
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        (Row(("CVE-2024-41888",), ("test_flows.py::test_gone",)), "test_flows.py::test_gone does not exist"),
+        (
+            Row(("CVE-2024-41888",), ("tests/test_flows.py::test_gone",)),
+            "tests/test_flows.py::test_gone does not exist",
+        ),
         (Row(("CVE-2024-41888",), ("vectors/gone",)), "vectors/gone does not exist"),
         (Row(("CVE-1999-0001",), (USED,)), f"{USED} names none of it"),
         (Row(("CVE-2024-4188",), (USED,)), "no test names CVE-2024-4188"),

@@ -10,5 +10,4 @@ def main() -> None:
     print(f"{len(cases()):5}  in all")
 
 
-if __name__ == "__main__":
-    main()
+main()
