@@ -393,6 +393,10 @@ class TestPolicy:
             {"max_password_length": 63},
             {"max_identifier_length": 0},
             {"purge_batch": 0},
+            {"outstanding": 2**31},
+            {"purge_batch": 2**31},
+            {"max_password_length": 2**31},
+            {"client_limit": (2**31, hours)},
         ],
         ids=repr,
     )
@@ -411,6 +415,7 @@ class TestPolicy:
             {"account_quotas": ((20, 24 * hours),)},
             {"account_quotas": ((20, 48 * hours),)},
             {"max_password_length": 64},
+            {"outstanding": 2**31 - 1},
         ],
         ids=repr,
     )

@@ -20,6 +20,9 @@ MAX_GUESS_CHANCE: Final = 1e-6
 # Ours, after NIST SP 800-63B-4, 3.2.2, which bounds consecutive failures for one account by the same figure.
 MAX_GUESSES_A_DAY: Final = 100
 
+# Ours: what an integer of any database holds, so that no store fails at a number that was accepted here.
+MAX_COUNT: Final = 2**31 - 1
+
 _DAY: Final = timedelta(days=1)
 
 
@@ -72,9 +75,9 @@ class ResetPolicy:
         check_duration("mail_retry_delay", self.mail_retry_delay, most=timedelta(hours=1))
         check_whole("mail_attempts", self.mail_attempts, least=1, most=10)
         for name in ("code_guesses", "outstanding", "hash_workers", "purge_batch"):
-            check_whole(name, getattr(self, name), least=1)
-        check_whole("max_password_length", self.max_password_length, least=64)
-        check_whole("max_identifier_length", self.max_identifier_length, least=1)
+            check_whole(name, getattr(self, name), least=1, most=MAX_COUNT)
+        check_whole("max_password_length", self.max_password_length, least=64, most=MAX_COUNT)
+        check_whole("max_identifier_length", self.max_identifier_length, least=1, most=MAX_COUNT)
         _check_limit("client_limit", self.client_limit)
         _check_limit("identifier_limit", self.identifier_limit)
         self._check_quotas()
@@ -106,5 +109,5 @@ def _check_limit(name: str, value: Limit) -> None:
         count, within = value
     except (TypeError, ValueError):
         raise ConfigurationError(f"{name} takes (number, timedelta) pairs") from None
-    check_whole(f"the number in {name}", count, least=1)
+    check_whole(f"the number in {name}", count, least=1, most=MAX_COUNT)
     check_duration(f"the window in {name}", within)
