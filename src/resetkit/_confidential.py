@@ -1,8 +1,11 @@
 """How a secret stays out of reprs, logs, tracebacks and pickles while it is handled."""
 
-from typing import Final, NoReturn, Self
+import traceback
+from typing import Final, NoReturn, Self, TypeVar, cast
 
 from typing_extensions import override
+
+T = TypeVar("T")
 
 HIDDEN: Final = "<hidden>"
 
@@ -47,3 +50,34 @@ class Secret(str, Confidential):
     @override
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise TypeError("a secret is not copied, nor read by asdict; take str() of just what you need")
+
+
+class SecretBytes(bytes):
+    """Bytes that are themselves in every use, but show ``<hidden>`` in ``repr``: keys, and what is hashed with them.
+
+    They may be pickled, for a hasher may hand them to another process.
+    """
+
+    __slots__ = ()
+
+    @override
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
+def hidden(value: T) -> T:
+    """`value`, as a `Secret` if it is text; what is none is for a check to refuse, once all secrets are hidden."""
+    return cast("T", Secret(value)) if isinstance(value, str) else value
+
+
+def clear_locals(error: BaseException) -> None:
+    """Forget the variables of the calls that ended with `error`, and with those that led to it.
+
+    A traceback keeps them, and a library that was handed a mail or a row has it there in clear. Lines stay.
+    """
+    cleared: list[BaseException] = []
+    behind: BaseException | None = error
+    while behind is not None and behind not in cleared:
+        traceback.clear_frames(behind.__traceback__)
+        cleared.append(behind)
+        behind = behind.__cause__ or behind.__context__

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from resetkit._checks import require_text
-from resetkit._confidential import Secret
+from resetkit._confidential import Confidential, Secret, SecretBytes
 from resetkit.values import Account, Kind, TokenRecord
 
 Part = Literal["link", "code"]
@@ -45,7 +45,7 @@ _VERSION: Final = "resetkit-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class Token(Confidential):
     """A parsed token: nothing is known of it yet but its form."""
 
     part: Part
@@ -116,9 +116,9 @@ def digest(*parts: str) -> bytes:
     return state.digest()
 
 
-def stamp_digest(realm: str, selector: str, account: Account) -> str:
+def stamp_digest(realm: str, selector: str, account: Account) -> Secret:
     """What is kept of the account's stamp and address: either changing ends the token."""
-    return digest(_VERSION, "stamp", realm, account.id, selector, account.stamp, account.email).hex()
+    return Secret(digest(_VERSION, "stamp", realm, account.id, selector, account.stamp, account.email).hex())
 
 
 def bind(
@@ -131,10 +131,11 @@ def bind(
     account_id: str,
     stamp_digest: str,
     expires_at: datetime,
-) -> bytes:
+) -> SecretBytes:
     """The bytes that are hashed and kept for one part of a token."""
     expiry = str(int(expires_at.timestamp()))
-    return digest(_VERSION, "secret", realm, kind, part, selector, account_id, stamp_digest, expiry, secret)
+    parts = (realm, kind, part, selector, account_id, stamp_digest, expiry, secret)
+    return SecretBytes(digest(_VERSION, "secret", *parts))
 
 
 def stored_part(record: TokenRecord, part: Part) -> tuple[str, datetime] | None:

@@ -21,6 +21,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from resetkit._checks import check_type, check_whole
+from resetkit._confidential import Confidential, SecretBytes
 from resetkit.errors import ConfigurationError
 
 MIN_KEY_BYTES: Final = 32
@@ -108,7 +109,7 @@ class KeyedTokenHasher:
         return _verify(stored, secret, self._keys)
 
 
-class _KeyRing:
+class _KeyRing(Confidential):
     """Keys by the id that a stored hash names, and whether one without a key is taken. Shows none of them."""
 
     __slots__ = ("_keys", "takes_unkeyed")
@@ -116,27 +117,27 @@ class _KeyRing:
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool) -> None:
         if isinstance(keys, bytes | bytearray | str):
             raise ConfigurationError("keys must be a list of keys, newest first, not one key")
-        self._keys: dict[str, bytes] = {}
+        self._keys: dict[str, SecretBytes] = {}
         for key in keys:
             if len(check_type("each key", key, bytes)) < MIN_KEY_BYTES:
                 raise ConfigurationError(f"each key must have {MIN_KEY_BYTES} bytes or more: secrets.token_bytes(32)")
-            self._keys.setdefault(_mac(key, b"resetkit key id")[:8].hex(), key)
+            self._keys.setdefault(_mac(key, b"resetkit key id")[:8].hex(), SecretBytes(key))
         self.takes_unkeyed = accept_unkeyed or not self._keys
 
     def __bool__(self) -> bool:
         return bool(self._keys)
 
     @property
-    def signing(self) -> tuple[str, bytes]:
+    def signing(self) -> tuple[str, SecretBytes]:
         """The newest key, and its id."""
         return next(iter(self._keys.items()))
 
-    def find(self, key_id: str) -> bytes | None:
+    def find(self, key_id: str) -> SecretBytes | None:
         return self._keys.get(key_id)
 
 
-def _mac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, hashlib.sha256)
+def _mac(key: bytes, message: bytes) -> SecretBytes:
+    return SecretBytes(hmac.digest(key, message, hashlib.sha256))
 
 
 def _verify(stored: str, secret: bytes, keys: _KeyRing) -> bool:
