@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, Literal, get_args
 
 from resetkit._checks import check_address, check_callable, check_duration, check_text, check_whole, is_header_text
+from resetkit._confidential import Secret, clear_locals
 from resetkit._fork import start_afresh_in_child
 from resetkit._hosts import is_host, is_loopback
 from resetkit._threads import Threads
@@ -84,9 +85,13 @@ class SMTPMailer:
 
     def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
-        message = self._message(mail)
-        with self._connection() as connection:
-            connection.send_message(message, self._sender, [mail.to])
+        try:
+            message = self._message(mail)
+            with self._connection() as connection:
+                connection.send_message(message, self._sender, [mail.to])
+        except BaseException as error:
+            clear_locals(error)
+            raise
 
     def close(self) -> None:
         """Close the connections that are kept for reuse."""
@@ -217,7 +222,7 @@ def _login(username: str | None, password: str | None, host: str, security: Secu
         raise ConfigurationError("username and password go together: give both or neither")
     if security == "plaintext" and not is_loopback(host):
         raise ConfigurationError('a password must not cross the network in clear: use security="starttls" or "tls"')
-    return username, password
+    return username, Secret(password)
 
 
 def _verifying(context: ssl.SSLContext | None) -> ssl.SSLContext:

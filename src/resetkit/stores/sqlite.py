@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from resetkit._checks import check_duration
+from resetkit._confidential import clear_locals
 from resetkit._fork import hold_for_forks
 from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError, DuplicateSelectorError
@@ -204,10 +205,11 @@ class SQLiteTokenStore:
             connection = self._take()
             try:
                 yield connection
-            except BaseException:
+            except BaseException as error:
                 with suppress(sqlite3.Error):
                     connection.rollback()
                 connection.close()
+                clear_locals(error)
                 raise
             self._idle.append(connection)
             if self._closed:
