@@ -59,7 +59,7 @@ from resetkit._checks import (
     require_text,
 )
 from resetkit._colour import check_ports
-from resetkit._confidential import Confidential, Secret
+from resetkit._confidential import Confidential, Secret, hidden
 from resetkit._fork import start_afresh_in_child
 from resetkit._jobs import (
     Job,
@@ -294,6 +294,7 @@ class Engine:
                 raise
 
     async def _run_dispatched(self, text: str) -> None:
+        text = hidden(text)
         job = decode_job(text)
         run = Run(job)
         try:
@@ -436,8 +437,8 @@ class Engine:
         )
         return Draft(record, link_token(selector, link_secret), typed_secret)
 
-    async def _hash(self, bound: bytes) -> str:
-        return await self._runtime.compute(lambda: self._hasher.hash(bound))
+    async def _hash(self, bound: bytes) -> Secret:
+        return Secret(await self._runtime.compute(lambda: self._hasher.hash(bound)))
 
     # The visitor comes back: steps 9 to 11, and 13 for a look.
 
@@ -519,8 +520,9 @@ class Engine:
         Raises InvalidTokenError with its reason; PasswordRejectedError, and the token is still good; ThrottledError;
         InvalidRequestError; and what the directory raised.
         """
-        token = require_secret("token", token)
-        new_password = require_secret("new_password", new_password)
+        token, new_password = hidden(token), hidden(new_password)
+        require_text("token", token)
+        require_text("new_password", new_password)
         _optional_text("client", client)
         context = clean_context(context)
         self._require_open()

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from resetkit._checks import check_type, require_secret
 from resetkit._colour import check_ports
+from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
 from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now
 from resetkit.dispatch import ThreadDispatcher
@@ -92,7 +93,9 @@ class LiftedDispatcher:
     async def dispatch(
         self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
     ) -> None:
-        await self._dispatch(job, lambda text: step(run(text)), delay=delay)
+        dispatched = self._dispatch(job, lambda text: step(run(text)), delay=delay)
+        del job  # as in `lift`
+        await dispatched
 
 
 class _ThreadRuntime:
@@ -214,7 +217,7 @@ class ResetManager:
         unknown, with the token spent and the sessions ended; from ``end_sessions`` the password is written, and
         sessions may live.
         """
-        token, new_password = require_secret("token", token), require_secret("new_password", new_password)
+        token, new_password = hidden(token), hidden(new_password)
         return step(self._engine.reset_password(token, new_password, client=client, context=context))
 
     def issue_token(self, account_id: str, *, lifetime: timedelta = OPERATOR_LIFETIME) -> IssuedToken:

@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Final
 
 from resetkit._checks import check_callable, check_duration, check_whole
+from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
 from resetkit.errors import ThrottledError
 
@@ -73,6 +74,7 @@ class ThreadDispatcher:
 
     def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = timedelta(0)) -> None:
         """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
+        job = hidden(job)
         due = time.monotonic() + delay.total_seconds()
         with self._changed:
             if self._closed:
@@ -182,6 +184,7 @@ class AsyncTaskDispatcher:
         self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
     ) -> None:
         """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
+        job = hidden(job)
         if self._closed:
             raise RuntimeError("this dispatcher is closed")
         for task in [task for task in self._jobs if task.get_loop().is_closed()]:
@@ -271,6 +274,7 @@ class InlineDispatcher:
     def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = timedelta(0)) -> None:
         """Run the job and return."""
         del delay
+        job = hidden(job)
         ends = time.monotonic() + self._floor
         try:
             run(job)
@@ -292,6 +296,7 @@ class AsyncInlineDispatcher:
     ) -> None:
         """Run the job and return."""
         del delay
+        job = hidden(job)
         ends = time.monotonic() + self._floor
         try:
             await run(job)
