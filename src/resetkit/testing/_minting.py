@@ -19,6 +19,8 @@ from resetkit.throttle import AsyncMemoryThrottle
 
 T = TypeVar("T")
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
 
 class _InPlace:
     """A runtime without threads or tasks."""
@@ -55,12 +57,19 @@ class Secrets:
 
     def shapes(self) -> set[bytes]:
         """The secrets as a backend might write them."""
-        plain = {each.encode() for each in self.clear}
-        cased = {each.lower() for each in plain} | {each.upper() for each in plain}
-        wide = {each.encode("utf-16-le") for each in self.clear}
-        return (
-            plain | cased | wide | {each.hex().encode() for each in plain} | {base64.b64encode(each) for each in plain}
-        )
+        return {shape for each in self.clear for shape in shapes(each.encode())}
+
+
+def shapes(secret: bytes) -> set[bytes]:
+    """How these bytes look wherever somebody may have written them: as they are, quoted, or encoded, in any case."""
+    found = {secret, repr(bytes(secret))[2:-1].encode(), str([*secret])[1:-1].encode()}
+    found |= {secret.hex().encode(), secret.hex().upper().encode()}
+    for offset in range(3):  # base64 of a longer text, from the first digit that is the secret's alone to the last
+        digits = base64.b64encode(bytes(offset) + secret)[-(-offset * 4 // 3) : (offset + len(secret)) * 4 // 3]
+        found |= {digits, digits.translate(_URL_SAFE)}
+    if secret.isascii():
+        found |= {secret.decode().encode("utf-16-le"), secret.lower(), secret.upper()}
+    return found
 
 
 async def mint(store: AsyncTokenStore) -> Secrets:
