@@ -7,12 +7,13 @@ atheris: ``python -m pip install atheris``, which has wheels for Linux on x86-64
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -24,15 +25,15 @@ INPUT_SECONDS: Final = 5  # the slowest takes milliseconds
 MEMORY_MIB: Final = 512  # Python and the fuzzer take about 100
 INPUT_BYTES: Final = 1024  # three times the longest identifier
 
-# What a child process runs. The package is instrumented as it is imported, so nothing of it may be imported before.
-_CHILD: Final = """
+# What a child process runs. The package is instrumented as it is imported, so nothing of it may be imported before. It
+# is a file, because libFuzzer starts itself anew, by the name in argv[0], to merge.
+_CHILD: Final = """#!{python}
 import sys
 import atheris
-target = sys.argv.pop(1)
 atheris.enabled_hooks.add("str")
 with atheris.instrument_imports(include=["resetkit", "fuzz"]):
     from fuzz.targets import TARGETS
-atheris.Setup(sys.argv, TARGETS[target])
+atheris.Setup(sys.argv, TARGETS[{target!r}])
 atheris.Fuzz()
 """
 
@@ -56,8 +57,11 @@ def fuzz(target: str, *, seconds: int, keep: bool) -> Outcome:
         found, broken = Path(folder) / "found", Path(folder) / "broken"
         found.mkdir()
         broken.mkdir()
-        code, said = _child(
-            target,
+        child = Path(folder) / "child"
+        child.write_text(_CHILD.format(python=sys.executable, target=target))
+        child.chmod(0o700)
+        code, said = _run(
+            child,
             f"-max_total_time={seconds}",
             f"-timeout={INPUT_SECONDS}",
             f"-rss_limit_mb={MEMORY_MIB}",
@@ -81,15 +85,17 @@ def fuzz(target: str, *, seconds: int, keep: bool) -> Outcome:
             said=said,
         )
         if keep and outcome.ended_well:
-            _child(target, "-set_cover_merge=1", f"-max_len={INPUT_BYTES}", str(corpus), str(found))
+            # By lines reached, not by how often: the kept inputs stay few.
+            code, said = _run(child, "-set_cover_merge=1", "-use_counters=0", str(corpus), str(found))
+            outcome = replace(outcome, ended_well=code == 0, said=said)
         return outcome
 
 
-def _child(target: str, *flags: str) -> tuple[int, str]:
+def _run(child: Path, *flags: str) -> tuple[int, str]:
     """How the fuzzer's process ended, and what it said."""
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, target, *flags],
-        cwd=HERE.parent,
+        [child, *flags],
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

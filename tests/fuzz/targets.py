@@ -218,8 +218,8 @@ def link(data: bytes) -> None:
         return
     assert template == text
     for digit in "1af":
-        made_token = Secret(digit * 96)
-        made = str(fill_link(template, made_token))
+        token = Secret(f"{digit}0e7d2c9b5a8" * 8)
+        made = str(fill_link(template, token))
         assert re.fullmatch(r"[!-~]+", made)
         assert not set(made) & set('\\<>"{}^`|')
         url, origin = urlsplit(made), re.match(r"(https?)://([^/?#]+)", made.lower())
@@ -228,9 +228,9 @@ def link(data: bytes) -> None:
         host = re.fullmatch(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d*)?", netloc)
         assert host is not None, "a plain host and nothing else"
         assert scheme == "https" or host[1] == "localhost" or host[1].startswith(("127.", "[")), "a stranger's host"
-        assert digit * 96 not in netloc
+        assert token not in netloc
         rest = url.path + "?" + url.query + "#" + url.fragment
-        assert unquote(rest).count(digit * 96) == 1, "the token does not arrive whole"
+        assert unquote(rest).count(token) == 1, "the token does not arrive whole"
 
 
 class Drawn:
