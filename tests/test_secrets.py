@@ -426,7 +426,7 @@ def told(
 
 @pytest.mark.parametrize("hasher", HASHERS.values(), ids=HASHERS)
 def test_a_whole_story_shows_no_secret(colour: Colour, store_kind: StoreKind, hasher: Any, tmp_path: Path) -> None:
-    """CVE-2025-53886, CVE-2025-11833: every value, error, log line and local variable that it leaves."""
+    """CVE-2025-53886, CVE-2025-11833, Easy WP SMTP: every value, error, log line and local variable that it leaves."""
     with told(colour, store_kind, tmp_path, hasher=hasher) as story:
         story.play()
     assert len(story.search.secrets) > 30
