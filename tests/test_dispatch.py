@@ -1288,6 +1288,35 @@ def test_ended_loop_frees_its_places(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog) == ["a job was cancelled before it ran: close the manager before its event loop ends"] * 3
 
 
+def check_waiting_jobs_slow_no_answer(factory: AsyncFactory) -> None:
+    class AskedLoop(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def is_closed(self) -> bool:
+            self.asked += 1
+            return super().is_closed()
+
+    dispatcher = factory(capacity=200)
+
+    async def main() -> int:
+        tasks = Tasks()
+        for number in range(200):
+            await dispatcher.dispatch(str(number), tasks, delay=HOUR)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, AskedLoop)
+        asked = loop.asked
+        await dispatcher.close(PATIENCE)
+        return asked
+
+    with asyncio.Runner(loop_factory=AskedLoop) as runner:
+        assert runner.run(main()) <= 3 * 200
+
+
+def test_waiting_jobs_slow_no_answer() -> None:
+    """To hand a job over costs the same, however many wait: how busy others keep the site is nobody's business."""
+    check_waiting_jobs_slow_no_answer(AsyncTaskDispatcher)
+
+
 def test_ended_loops_do_not_add_up() -> None:
     """A dispatcher that outlives its loops forgets each at the next one's first job."""
     dispatcher, loops = AsyncTaskDispatcher(concurrency=1), list[weakref.ref[asyncio.AbstractEventLoop]]()
@@ -1421,6 +1450,12 @@ class OneSemaphore(AsyncTaskDispatcher):
         await super().dispatch(job, run, delay=delay)
 
 
+class LooksThroughAllJobs(AsyncTaskDispatcher):
+    def _forget_closed_loops(self) -> None:
+        for task in [task for task in self._jobs if task.get_loop().is_closed()]:
+            self._keep_unrun(self._jobs.pop(task))
+
+
 class KeepsEndedJobs(AsyncTaskDispatcher):
     """Forgets nothing: neither jobs that ended nor loops that did."""
 
@@ -1450,6 +1485,7 @@ class KeepsEndedJobs(AsyncTaskDispatcher):
         (check_closed_takes_no_task, TakesTasksWhenClosed),
         (check_loops_in_turn, OneSemaphore),
         (check_ended_loop_frees_places, KeepsEndedJobs),
+        (check_waiting_jobs_slow_no_answer, LooksThroughAllJobs),
     ],
 )
 def test_broken_async_twin_is_caught(check: AsyncCheck, twin: AsyncFactory) -> None:

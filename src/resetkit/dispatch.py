@@ -187,10 +187,10 @@ class AsyncTaskDispatcher:
         job = hidden(job)
         if self._closed:
             raise RuntimeError("this dispatcher is closed")
-        for task in [task for task in self._jobs if task.get_loop().is_closed()]:
-            self._keep_unrun(self._jobs.pop(task))
+        self._forget_closed_loops()
         if len(self._jobs) >= self._capacity:
             raise ThrottledError(_RETRY_AFTER_FULL)
+        self._place()
         entry = _AsyncJob(job)
         task = asyncio.get_running_loop().create_task(self._work(entry, run, delay.total_seconds()))
         self._jobs[task] = entry
@@ -219,10 +219,17 @@ class AsyncTaskDispatcher:
             entry.begun = True
             await run(entry.job)
 
+    def _forget_closed_loops(self) -> None:
+        """Jobs are looked through only when a loop has ended: their number must not slow each answer down."""
+        closed = [loop for loop in self._places if loop.is_closed()]
+        for loop in closed:
+            del self._places[loop]
+        if closed:
+            for task in [task for task in self._jobs if task.get_loop().is_closed()]:
+                self._keep_unrun(self._jobs.pop(task))
+
     def _place(self) -> asyncio.Semaphore:
-        """Where the jobs of the running loop queue. Those of closed loops are forgotten."""
-        for ended in [loop for loop in self._places if loop.is_closed()]:
-            del self._places[ended]
+        """Where the jobs of the running loop queue."""
         return self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._concurrency))
 
     async def _pause(self, delay: float) -> None:
