@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from typing_extensions import override
+
 from resetkit import (
+    Account,
     AsyncResetManager,
     AsyncTokenStore,
     IssuedToken,
@@ -69,6 +72,18 @@ def tap(
             return awaited if inspect.iscoroutinefunction(function) else plain
 
     return Tapped()
+
+
+class ManyAccounts(FakeAccounts):
+    """Found by a look in a dict, as by an index: where time is measured, a scan would be all that is seen."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        super().__init__()
+        self._by_address = {address: self.add(str(number), address) for number, address in enumerate(addresses)}
+
+    @override
+    def find(self, identifier: str, /) -> Account | None:
+        return self._by_address.get(identifier)
 
 
 class Harness:

@@ -126,17 +126,15 @@ class Report:
 
     def _reason(self) -> str:
         known = self.differences["K"]
-        match self.verdict:
-            case "PASS":
-                return f"the medians of known and unknown differ by less than {known.bound:.1f} µs (99.9 % confidence)"
-            case "LEAK":
-                return f"known and unknown differ by {known.median:+.1f} µs, beyond the margin"
-            case "INVALID":
-                return "the controls failed, so this says nothing: use a quieter machine, more rounds or a wider margin"
-            case "INCONCLUSIVE" if _alarming(self.tails["K"]):
-                return "known and unknown differ among the slow calls, whatever the medians say"
-            case "INCONCLUSIVE":
-                return "the interval reaches across the margin: use more rounds, or a quieter machine"
+        if self.verdict == "PASS":
+            return f"the medians of known and unknown differ by less than {known.bound:.1f} µs (99.9 % confidence)"
+        if self.verdict == "LEAK":
+            return f"known and unknown differ by {known.median:+.1f} µs, beyond the margin"
+        if self.verdict == "INVALID":
+            return "the controls failed, so this says nothing: use a quieter machine, more rounds or a wider margin"
+        if _alarming(self.tails["K"]):
+            return "known and unknown differ among the slow calls, whatever the medians say"
+        return "the interval reaches across the margin: use more rounds, or a quieter machine"
 
 
 def measure(
