@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from harness import ADDRESS, KEY, Harness, roomy
 from resetkit import InvalidRequestError, InvalidTokenError, KeyedTokenHasher, PasswordRejectedError, code_token
@@ -175,6 +176,29 @@ class TestDecoys:
             mine.keep_until,
         )
         assert decoy.account_id != "alice"
+        assert len(kit.reset_mails) == 1
+
+    @pytest.mark.parametrize("who", ["unknown", "disabled", "over quota", "empty"])
+    @pytest.mark.parametrize("code", [False, True])
+    def test_a_job_hashes_alike_whoever_asked(self, make_harness: MakeHarness, who: str, code: bool) -> None:
+        """A hash keeps the processor busy: whoever goes on asking would see it in the answers."""
+        hashed: list[bytes] = []
+
+        class Counting(KeyedTokenHasher):
+            @override
+            def hash(self, secret: bytes, /) -> str:
+                hashed.append(secret)
+                return super().hash(secret)
+
+        kit = make_harness(hasher=Counting([KEY]), policy=roomy(account_quotas=((1, timedelta(days=1)),)))
+        counts: list[int] = []
+        for identifier in (ADDRESS, {"unknown": "nobody", "empty": "\0"}.get(who, ADDRESS)):
+            hashed.clear()
+            kit.request(identifier, code=code)
+            counts.append(len(hashed))
+            if who == "disabled":
+                kit.accounts.change("alice", can_reset=False)
+        assert counts == [1 + code] * 2
         assert len(kit.reset_mails) == 1
 
     def test_without_a_code_nothing_is_kept_for_a_stranger(self, kit: Harness) -> None:

@@ -13,6 +13,7 @@ import test_flows
 import test_jobs
 from harness import Harness
 from resetkit import Account, InvalidTokenError, ResetReceipt, TokenRecord, _manager
+from resetkit._jobs import ResetJob
 from resetkit._manager import Engine
 from resetkit._tokens import bind
 
@@ -66,6 +67,14 @@ async def count_nothing(_engine: Engine, *_: object) -> None: ...
 
 
 async def keep_no_decoy(_engine: Engine, *_: object) -> None: ...
+
+
+DROP = Engine._drop
+
+
+async def hash_for_accounts_only(engine: Engine, job: ResetJob, *why: Any) -> None:
+    if job.code:
+        await DROP(engine, job, *why)
 
 
 def begin_at_once(_engine: Engine) -> timedelta:
@@ -154,6 +163,10 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
         Engine,
         "request_reset",
         lambda make: STORY.test_asking_and_guessing_change_nothing_of_the_account(make()),
+    hash_for_accounts_only: (
+        Engine,
+        "_drop",
+        lambda make: DECOYS.test_a_job_hashes_alike_whoever_asked(make, "unknown", code=False),
     ),
     begin_at_once: (
         Engine,

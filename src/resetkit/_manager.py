@@ -89,7 +89,7 @@ from resetkit._tokens import (
     stamp_digest,
     stored_part,
 )
-from resetkit.dispatch import AsyncTaskDispatcher
+from resetkit.dispatch import AsyncTaskDispatcher, warn_if_inline
 from resetkit.errors import (
     ConfigurationError,
     DuplicateSelectorError,
@@ -375,12 +375,15 @@ class Engine:
         draft: Draft | None,
         now: datetime,
     ) -> None:
-        """End a job without a mail; where a code was asked for, leave a decoy under a handle that has no record."""
+        """End a job without a mail; where a code was asked for, leave a decoy under a handle that has no record.
+
+        Hashes for everyone: who goes on asking would see in the answers when the processor is busy with a hash.
+        """
+        decoy_id = decoy_account_id(job.selector)
+        if draft is None:
+            noise = secrets.token_hex(SECRET_BYTES)
+            draft = await self._mint("mail", decoy_id, noise, job.selector, now, code=job.code)
         if job.code and reason != "repeated":
-            decoy_id = decoy_account_id(job.selector)
-            if draft is None:
-                noise = secrets.token_hex(SECRET_BYTES)
-                draft = await self._mint("mail", decoy_id, noise, job.selector, now, code=True)
             try:
                 await self._store.add(replace(draft.record, account_id=decoy_id), quotas=(), keep=1)
             except DuplicateSelectorError:
@@ -821,6 +824,7 @@ class AsyncResetManager(Engine):
         throttle = AsyncMemoryThrottle() if throttle is None else throttle
         dispatcher = AsyncTaskDispatcher() if dispatcher is None else dispatcher
         check_ports("async", accounts, store, mailer, throttle, dispatcher, hasher)
+        warn_if_inline(dispatcher, mailer)
         super().__init__(
             accounts,
             store,
