@@ -987,17 +987,18 @@ class Flow:
         self.events: list[Event] = []
         self.accounts = FakeAccounts()
         self.accounts.add("alice", ADDRESS)
-        self.manager = ResetManager(
-            self.accounts,
-            MemoryTokenStore(),
-            mailer,
-            link=LINK,
-            policy=ResetPolicy(mail_attempts=attempts),
-            hasher=KeyedTokenHasher([b"k" * 32]),
-            dispatcher=InlineDispatcher(),
-            clock=FakeClock(),
-            on_event=self.events.append,
-        )
+        with pytest.warns(RuntimeWarning, match="InlineDispatcher sends each mail while the visitor waits"):
+            self.manager = ResetManager(
+                self.accounts,
+                MemoryTokenStore(),
+                mailer,
+                link=LINK,
+                policy=ResetPolicy(mail_attempts=attempts),
+                hasher=KeyedTokenHasher([b"k" * 32]),
+                dispatcher=InlineDispatcher(),
+                clock=FakeClock(),
+                on_event=self.events.append,
+            )
 
     @property
     def failures(self) -> list[MailFailed]:
@@ -1095,16 +1096,17 @@ class TestTheManagerOverFailingServers:
         accounts.add("alice", ADDRESS)
 
         async def story(server: MailServer) -> None:
-            manager = AsyncResetManager(
-                AsyncFakeAccounts(accounts),
-                AsyncMemoryTokenStore(),
-                AsyncSMTPMailer("localhost", sender=SENDER, security="plaintext", port=server.port),
-                link=LINK,
-                hasher=KeyedTokenHasher([b"k" * 32]),
-                dispatcher=AsyncInlineDispatcher(),
-                clock=FakeClock(),
-                on_event=events.append,
-            )
+            with pytest.warns(RuntimeWarning, match="AsyncInlineDispatcher sends each mail while the visitor waits"):
+                manager = AsyncResetManager(
+                    AsyncFakeAccounts(accounts),
+                    AsyncMemoryTokenStore(),
+                    AsyncSMTPMailer("localhost", sender=SENDER, security="plaintext", port=server.port),
+                    link=LINK,
+                    hasher=KeyedTokenHasher([b"k" * 32]),
+                    dispatcher=AsyncInlineDispatcher(),
+                    clock=FakeClock(),
+                    on_event=events.append,
+                )
             async with manager:
                 known = await manager.request_reset(ADDRESS, client=None)
                 unknown = await manager.request_reset("nobody@example.org", client=None)

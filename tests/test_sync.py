@@ -110,6 +110,8 @@ class TestColours:
         mailer = ports(colour)["mailer"]
 
         class Wrapping:
+            sends_nothing = True
+
             @functools.wraps(mailer.send)
             def send(self, mail: object) -> Any: ...
 
@@ -121,6 +123,8 @@ class TestColours:
 class TestAsyncPorts:
     def test_a_method_that_says_it_returns_an_awaitable_is_async(self) -> None:
         class Mailer:
+            sends_nothing = True
+
             def send(self, mail: object, /) -> Awaitable[None]:
                 raise NotImplementedError  # never called
 
@@ -133,6 +137,7 @@ class TestAsyncPorts:
             async def __call__(self, mail: object) -> None: ...
 
         class Mailer:
+            sends_nothing = True
             send = Send()
 
         make("async", mailer=Mailer())

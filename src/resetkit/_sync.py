@@ -15,7 +15,7 @@ from resetkit._colour import check_ports
 from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
 from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now
-from resetkit.dispatch import ThreadDispatcher
+from resetkit.dispatch import ThreadDispatcher, warn_if_inline
 from resetkit.errors import ConfigurationError
 from resetkit.events import Event, log_event
 from resetkit.hashing import Argon2TokenHasher
@@ -164,6 +164,7 @@ class ResetManager:
         throttle = MemoryThrottle() if throttle is None else throttle
         dispatcher = ThreadDispatcher() if dispatcher is None else dispatcher
         check_ports("sync", accounts, store, mailer, throttle, dispatcher, hasher)
+        warn_if_inline(dispatcher, mailer)
         self._engine = Engine(
             LiftedDirectory(accounts),
             LiftedStore(store),

@@ -11,6 +11,7 @@ import itertools
 import logging
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -269,10 +270,11 @@ def _wake(pause: asyncio.Future[None]) -> None:
 
 
 class InlineDispatcher:
-    """Runs each job at once, in the caller's path: for tests, and inside job workers.
+    """Runs each job at once, in the caller's path: for tests and development.
 
-    In a visitor's request it shows who has an account, by the time that a mail takes. A `floor` makes every call
-    last at least that long, which hides what is shorter and nothing else. A delay is not waited for.
+    In a visitor's request it shows who has an account, by the time that a mail takes. So a manager warns of it, with a
+    RuntimeWarning, unless the mailer says ``sends_nothing = True``, as those for memory and console do. A `floor` makes
+    every call last at least that long, which hides what is shorter and nothing else. A delay is not waited for.
     """
 
     def __init__(self, *, floor: timedelta | None = None) -> None:
@@ -312,3 +314,15 @@ class AsyncInlineDispatcher:
 
     async def close(self, timeout: float, /) -> None:
         """Nothing is left to run."""
+
+
+def warn_if_inline(dispatcher: object, mailer: object) -> None:
+    """Warn the caller's caller, who makes a manager, of mails that are sent while a visitor waits."""
+    inline = isinstance(dispatcher, InlineDispatcher | AsyncInlineDispatcher)
+    if inline and getattr(mailer, "sends_nothing", False) is not True:
+        told = (
+            f"{type(dispatcher).__name__} sends each mail while the visitor waits, so the time of an answer tells who "
+            "has an account: leave the dispatcher to its default, or use a queue. If this mailer is for tests, give it "
+            "the attribute sends_nothing = True"
+        )
+        warnings.warn(told, RuntimeWarning, stacklevel=3)

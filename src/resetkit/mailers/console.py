@@ -1,7 +1,7 @@
 """Mails on the console, for development: whoever sees the console sees the tokens."""
 
 import sys
-from typing import Final, TextIO
+from typing import ClassVar, Final, TextIO
 
 from resetkit._checks import check_callable
 from resetkit.mailers.message import Compose, default_message
@@ -12,6 +12,9 @@ _RULE: Final = "-" * 72
 
 class ConsoleMailer:
     """Writes each mail's text to `stream`, standard output by default. Never use it in production."""
+
+    sends_nothing: ClassVar[bool] = True
+    """So that an `InlineDispatcher` goes with it: see there."""
 
     def __init__(self, stream: TextIO | None = None, *, compose: Compose = default_message) -> None:
         check_callable("compose", compose)
@@ -32,6 +35,9 @@ class ConsoleMailer:
 
 class AsyncConsoleMailer:
     """`ConsoleMailer`, async."""
+
+    sends_nothing: ClassVar[bool] = True
+    """As `ConsoleMailer.sends_nothing`."""
 
     def __init__(self, stream: TextIO | None = None, *, compose: Compose = default_message) -> None:
         self._mailer = ConsoleMailer(stream, compose=compose)

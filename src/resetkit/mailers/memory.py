@@ -1,10 +1,15 @@
 """Mails in a list, for tests."""
 
+from typing import ClassVar
+
 from resetkit.mails import Mail, PasswordChangedMail, ResetMail
 
 
 class _Outbox:
     """The mails, and what a test wants to read of them."""
+
+    sends_nothing: ClassVar[bool] = True
+    """So that an `InlineDispatcher` goes with it: see there."""
 
     def __init__(self) -> None:
         self.outbox: list[Mail] = []

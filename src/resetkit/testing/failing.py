@@ -209,6 +209,7 @@ class FailingMailer(Failing[MailerMethod]):
     def __init__(self, mailer: Mailer) -> None:
         super().__init__()
         self._mailer = mailer
+        self.sends_nothing: bool = getattr(mailer, "sends_nothing", False)
 
     def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
@@ -224,6 +225,7 @@ class AsyncFailingMailer(Failing[MailerMethod]):
     def __init__(self, mailer: AsyncMailer) -> None:
         super().__init__()
         self._mailer = mailer
+        self.sends_nothing: bool = getattr(mailer, "sends_nothing", False)
 
     async def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
