@@ -9,7 +9,7 @@ request_reset, in the visitor's request: the same work for everyone
 a reset job, after the answer
    4  drop it if its link would be dead already
    5  find the account
-   6  mint and hash: the only place where a token exists in clear
+   6  mint and hash: the only place where a token exists in clear. Where no mail is due, a dummy all the same
    7  store.add: quota and supersession in one step
    8  send, to the stored address; a second delivery mints new secrets under the same selector
 
@@ -37,6 +37,7 @@ import logging
 import secrets
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ from resetkit._tokens import (
     stamp_digest,
     stored_part,
 )
-from resetkit.dispatch import AsyncTaskDispatcher, warn_if_inline
+from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher
 from resetkit.errors import (
     ConfigurationError,
     DuplicateSelectorError,
@@ -125,6 +126,18 @@ NO_CONTEXT: Final[Mapping[str, str]] = MappingProxyType({})
 def utc_now() -> datetime:
     """The default clock."""
     return datetime.now(UTC)
+
+
+def warn_if_inline(dispatcher: object, mailer: object) -> None:
+    """Warn the caller's caller, who makes a manager, of mails that are sent while a visitor waits."""
+    inline = isinstance(dispatcher, InlineDispatcher | AsyncInlineDispatcher)
+    if inline and getattr(mailer, "sends_nothing", False) is not True:
+        told = (
+            f"{type(dispatcher).__name__} sends each mail while the visitor waits, so the time of an answer tells who "
+            "has an account: leave the dispatcher to its default, or use a queue. If this mailer is for tests, give it "
+            "the attribute sends_nothing = True"
+        )
+        warnings.warn(told, RuntimeWarning, stacklevel=3)
 
 
 class Runtime(Protocol):

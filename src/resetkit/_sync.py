@@ -14,8 +14,8 @@ from resetkit._checks import check_type, require_secret
 from resetkit._colour import check_ports
 from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
-from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now
-from resetkit.dispatch import ThreadDispatcher, warn_if_inline
+from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now, warn_if_inline
+from resetkit.dispatch import ThreadDispatcher
 from resetkit.errors import ConfigurationError
 from resetkit.events import Event, log_event
 from resetkit.hashing import Argon2TokenHasher

@@ -1,4 +1,4 @@
-"""How a job leaves the visitor's path: to threads, to tasks, or, for tests and job workers, nowhere.
+"""How a job leaves the visitor's path: to threads, to tasks, or, for tests, nowhere.
 
 In-process jobs live in memory: what a killed process had not run is lost, and its visitors ask again. Where that is
 too little, put a queue behind the `Dispatcher` protocol.
@@ -11,7 +11,6 @@ import itertools
 import logging
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -314,15 +313,3 @@ class AsyncInlineDispatcher:
 
     async def close(self, timeout: float, /) -> None:
         """Nothing is left to run."""
-
-
-def warn_if_inline(dispatcher: object, mailer: object) -> None:
-    """Warn the caller's caller, who makes a manager, of mails that are sent while a visitor waits."""
-    inline = isinstance(dispatcher, InlineDispatcher | AsyncInlineDispatcher)
-    if inline and getattr(mailer, "sends_nothing", False) is not True:
-        told = (
-            f"{type(dispatcher).__name__} sends each mail while the visitor waits, so the time of an answer tells who "
-            "has an account: leave the dispatcher to its default, or use a queue. If this mailer is for tests, give it "
-            "the attribute sends_nothing = True"
-        )
-        warnings.warn(told, RuntimeWarning, stacklevel=3)

@@ -36,7 +36,9 @@ class Peer:
         self.tokens: list[str] = []
         tokens = self.tokens
         self.engine = create_async_engine(
-            f"sqlite+aiosqlite:///{folder / 'peer.sqlite3'}", connect_args={"timeout": 60}
+            f"sqlite+aiosqlite:///{folder / 'peer.sqlite3'}",
+            pool_size=40,  # one smaller than the race would let fewer in, and prove nothing
+            connect_args={"timeout": 60},
         )
 
         @event.listens_for(self.engine.sync_engine, "connect")

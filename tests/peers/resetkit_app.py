@@ -74,6 +74,9 @@ class Peer:
     def ask(self, address: str) -> None:
         self.manager.request_reset(address, client="192.0.2.1")
 
+    def close(self) -> None:
+        self.manager.close(0)
+
     def link(self, address: str) -> str:
         return self.manager.issue_token(self.accounts.find(address).id).token
 
