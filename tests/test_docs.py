@@ -18,8 +18,10 @@ from broken_stores import TWINS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
-MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies", "testing.vectors"]
-MODULES = ["stores", "mailers", "dispatch", "throttle", "events", "testing", "testing.strategies", "testing.timing"]
+MODULES = [
+    *("stores", "mailers", "dispatch", "throttle", "events"),
+    *("testing", "testing.strategies", "testing.timing", "testing.vectors"),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

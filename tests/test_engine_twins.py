@@ -163,6 +163,7 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
         Engine,
         "request_reset",
         lambda make: STORY.test_asking_and_guessing_change_nothing_of_the_account(make()),
+    ),
     hash_for_accounts_only: (
         Engine,
         "_drop",
