@@ -209,7 +209,11 @@ class FailingMailer(Failing[MailerMethod]):
     def __init__(self, mailer: Mailer) -> None:
         super().__init__()
         self._mailer = mailer
-        self.sends_nothing: bool = getattr(mailer, "sends_nothing", False)
+
+    @property
+    def sends_nothing(self) -> bool:
+        """What the mailer beneath says of itself."""
+        return getattr(self._mailer, "sends_nothing", False)
 
     def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
@@ -225,7 +229,11 @@ class AsyncFailingMailer(Failing[MailerMethod]):
     def __init__(self, mailer: AsyncMailer) -> None:
         super().__init__()
         self._mailer = mailer
-        self.sends_nothing: bool = getattr(mailer, "sends_nothing", False)
+
+    @property
+    def sends_nothing(self) -> bool:
+        """What the mailer beneath says of itself."""
+        return getattr(self._mailer, "sends_nothing", False)
 
     async def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
