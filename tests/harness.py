@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import hmac
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -252,6 +253,19 @@ def put(store: TokenStore, *records: TokenRecord) -> None:
     """Add records without a quota, and keep them all."""
     for each in records:
         assert store.add(each, quotas=(), keep=99)
+
+
+def spy_on_comparisons(monkeypatch: Any) -> list[tuple[str | bytes, str | bytes]]:
+    """What `hmac.compare_digest` is given from now on."""
+    compared: list[tuple[str | bytes, str | bytes]] = []
+    compare: Callable[[Any, Any], bool] = hmac.compare_digest
+
+    def spy(first: Any, second: Any, /) -> bool:
+        compared.append((first, second))
+        return compare(first, second)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    return compared
 
 
 def roomy(**changes: Any) -> ResetPolicy:

@@ -10,12 +10,14 @@ import pytest
 
 import test_codes
 import test_flows
+import test_hashing
 import test_jobs
+from broken_managers import compare_without_counting, judge_before_the_secret
 from harness import Harness
-from resetkit import Account, InvalidTokenError, ResetReceipt, TokenRecord, _manager
+from resetkit import Account, InvalidTokenError, ResetReceipt, TokenRecord, _manager, hashing
 from resetkit._jobs import ResetJob
 from resetkit._manager import Engine
-from resetkit._tokens import bind
+from resetkit._tokens import bind, stamp_digest
 
 Make = Callable[..., Harness]
 
@@ -63,6 +65,36 @@ def never_expire(record: TokenRecord, _expires_at: object, _now: object) -> str 
     return None if record.state == "outstanding" else record.state
 
 
+REDEEM, MATCH = Engine._redeem, Engine._match
+
+
+async def redeem_without_a_claim(engine: Engine, record: TokenRecord, *rest: Any) -> None:
+    async def claimed(_selector: str, /, **_: object) -> bool:
+        return True
+
+    engine._store.claim = claimed  # type: ignore[method-assign]  # the tap keeps it
+    await REDEEM(engine, record, *rest)
+
+
+async def compare_and_then_count(engine: Engine, text: str, client: str | None, context: Any) -> Any:
+    found = await compare_without_counting(engine, text, client, context)
+    await engine._store.attempt(found[0].selector, limit=engine._policy.code_guesses)
+    return found
+
+
+def compare_stamps_by_equality(engine: Engine, record: TokenRecord, account: Account | None) -> Account:
+    if account is not None and account.can_reset:
+        digest = stamp_digest(engine._realm, record.selector, account)
+        if digest == record.stamp_digest:
+            return account
+    raise engine._refused(record, "stale")
+
+
+def compare_macs_by_equality(rest: str, secret: bytes, key: bytes) -> bool:
+    salt, _, mac = rest.partition("$")
+    return hashing._mac(key, bytes.fromhex(salt) + secret).hex() == mac
+
+
 async def count_nothing(_engine: Engine, *_: object) -> None: ...
 
 
@@ -103,6 +135,7 @@ async def end_the_sessions_of_whom_was_asked_for(engine: Engine, identifier: str
 
 STORY, ENDS, FAILURES = test_flows.TestTheWholeStory(), test_flows.TestEndsOfAToken(), test_flows.TestFailures()
 THROTTLE, DECOYS = test_flows.TestThrottle(), test_codes.TestDecoys()
+CODES = test_codes.TestCodes()
 
 TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]] = {
     mail_to_the_typed_address: (
@@ -144,6 +177,28 @@ TWINS: Mapping[Callable[..., Any], tuple[object, str, Callable[[Make], object]]]
         ),
     ),
     never_expire: (_manager, "_ended", lambda make: ENDS.test_expired_at_the_very_second(make())),
+    redeem_without_a_claim: (Engine, "_redeem", lambda make: ENDS.test_used(make())),
+    compare_without_counting: (
+        Engine,
+        "_match",
+        lambda make: CODES.test_guesses_are_counted_and_then_even_the_right_code_is_unknown(make()),
+    ),
+    compare_and_then_count: (
+        Engine,
+        "_match",
+        lambda make: CODES.test_a_guess_is_counted_before_it_is_compared(make()),
+    ),
+    judge_before_the_secret: (Engine, "_match", lambda make: ENDS.test_a_stranger_learns_no_reason(make())),
+    compare_stamps_by_equality: (
+        Engine,
+        "_require_fresh",
+        lambda make: ENDS.test_the_stamp_is_compared_in_constant_time(make(), pytest.MonkeyPatch()),
+    ),
+    compare_macs_by_equality: (
+        hashing,
+        "_verify_mac",
+        lambda _: test_hashing.test_a_mac_is_compared_in_constant_time(pytest.MonkeyPatch()),
+    ),
     count_nothing: (
         Engine,
         "_throttle_request",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import ADDRESS, Harness, put, roomy
+from harness import ADDRESS, Harness, put, roomy, spy_on_comparisons
 from resetkit import (
     ConfigurationError,
     DuplicateSelectorError,
@@ -184,6 +184,15 @@ class TestEndsOfAToken:
         token = kit.token()
         change(kit)
         assert refused(kit, token) == "stale"
+
+    def test_the_stamp_is_compared_in_constant_time(self, kit: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        token = kit.token()
+        record = kit.record(token)
+        assert record is not None
+        with monkeypatch.context() as patched:
+            compared = spy_on_comparisons(patched)
+            kit.check(token)
+        assert (record.stamp_digest, record.stamp_digest) in compared
 
     def test_a_stale_token_is_spent_by_the_attempt_to_use_it(self, kit: Harness) -> None:
         token = kit.token()

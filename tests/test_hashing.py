@@ -9,7 +9,7 @@ from argon2.low_level import Type
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import ADDRESS, LINK
+from harness import ADDRESS, LINK, spy_on_comparisons
 from resetkit import (
     Argon2TokenHasher,
     ConfigurationError,
@@ -71,6 +71,15 @@ class TestEach:
 
     def test_it_shows_no_key(self, hasher: TokenHasher) -> None:
         assert "nnn" not in f"{hasher!r} {vars(hasher)!r}"
+
+
+def test_a_mac_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = HASHERS["keyed"].hash(SECRET)
+    mac = bytes.fromhex(stored.rpartition("$")[2])
+    with monkeypatch.context() as patched:
+        compared = spy_on_comparisons(patched)
+        assert HASHERS["keyed"].verify(stored, SECRET)
+    assert compared == [(mac, mac)]
 
 
 class TestChangeOver:
