@@ -1,6 +1,8 @@
 """Hashers: salted, keyed, rotated, capped, and each able to read the other."""
 
 import secrets
+from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,18 +30,24 @@ OLD, NEW = b"o" * 32, b"n" * 33
 SECRET = bytes(range(32))
 CHEAP: dict[str, Any] = {"time_cost": 1, "memory_cost": 8}
 
-HASHERS: dict[str, TokenHasher] = {
-    "argon2": Argon2TokenHasher(**CHEAP),
-    "argon2 with keys": Argon2TokenHasher(**CHEAP, keys=[NEW, OLD]),
-    "keyed": KeyedTokenHasher([NEW, OLD]),
+HASHERS: dict[str, Callable[[], TokenHasher]] = {
+    "argon2": lambda: Argon2TokenHasher(**CHEAP),
+    "argon2 with keys": lambda: Argon2TokenHasher(**CHEAP, keys=[NEW, OLD]),
+    "keyed": lambda: KeyedTokenHasher([NEW, OLD]),
 }
-CHANGING: dict[str, TokenHasher] = {
-    "argon2 with keys": Argon2TokenHasher(**CHEAP, keys=[NEW, OLD], accept_unkeyed=True),
-    "keyed": KeyedTokenHasher([NEW, OLD], accept_unkeyed=True),
+CHANGING: dict[str, Callable[[], TokenHasher]] = {
+    "argon2 with keys": lambda: Argon2TokenHasher(**CHEAP, keys=[NEW, OLD], accept_unkeyed=True),
+    "keyed": lambda: KeyedTokenHasher([NEW, OLD], accept_unkeyed=True),
 }
 
 
-@pytest.mark.parametrize("hasher", HASHERS.values(), ids=HASHERS)
+@pytest.fixture(params=list(HASHERS.values()), ids=list(HASHERS))
+def hasher(request: pytest.FixtureRequest) -> TokenHasher:
+    """Made in the test, not at import, so that a fault in making it shows."""
+    made: TokenHasher = request.param()
+    return made
+
+
 class TestEach:
     @given(secret=st.binary(min_size=32, max_size=32), other=st.binary(min_size=32, max_size=32))
     @settings(max_examples=20)
@@ -74,42 +82,42 @@ class TestEach:
 
 
 def test_a_mac_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = HASHERS["keyed"].hash(SECRET)
+    stored = HASHERS["keyed"]().hash(SECRET)
     mac = bytes.fromhex(stored.rpartition("$")[2])
     with monkeypatch.context() as patched:
         compared = spy_on_comparisons(patched)
-        assert HASHERS["keyed"].verify(stored, SECRET)
+        assert HASHERS["keyed"]().verify(stored, SECRET)
     assert compared == [(mac, mac)]
 
 
 class TestChangeOver:
     @pytest.mark.parametrize("before", HASHERS.values(), ids=HASHERS)
     @pytest.mark.parametrize("after", ["argon2 with keys", "keyed"])
-    def test_with_the_keys_each_verifies_the_other_s(self, before: TokenHasher, after: str) -> None:
-        assert CHANGING[after].verify(before.hash(SECRET), SECRET)
-        assert not CHANGING[after].verify(before.hash(SECRET), SECRET[::-1])
+    def test_with_the_keys_each_verifies_the_other_s(self, before: Callable[[], TokenHasher], after: str) -> None:
+        assert CHANGING[after]().verify(before().hash(SECRET), SECRET)
+        assert not CHANGING[after]().verify(before().hash(SECRET), SECRET[::-1])
 
     def test_with_a_key_a_hash_without_one_counts_only_if_told_so(self) -> None:
-        stored = HASHERS["argon2"].hash(SECRET)
+        stored = HASHERS["argon2"]().hash(SECRET)
         for name, changing in CHANGING.items():
-            assert not HASHERS[name].verify(stored, SECRET)
-            assert changing.verify(stored, SECRET)
-        assert HASHERS["keyed"].verify(HASHERS["argon2 with keys"].hash(SECRET), SECRET)
-        assert HASHERS["argon2 with keys"].verify(HASHERS["keyed"].hash(SECRET), SECRET)
+            assert not HASHERS[name]().verify(stored, SECRET)
+            assert changing().verify(stored, SECRET)
+        assert HASHERS["keyed"]().verify(HASHERS["argon2 with keys"]().hash(SECRET), SECRET)
+        assert HASHERS["argon2 with keys"]().verify(HASHERS["keyed"]().hash(SECRET), SECRET)
 
     def test_a_short_tag_or_salt_is_false(self) -> None:
         def stored(tag: int) -> str:
             return PasswordHasher(1, 8, 1, hash_len=tag).hash(SECRET)
 
-        assert HASHERS["argon2"].verify(stored(16), SECRET)
-        assert not HASHERS["argon2"].verify(stored(15), SECRET)
+        assert HASHERS["argon2"]().verify(stored(16), SECRET)
+        assert not HASHERS["argon2"]().verify(stored(15), SECRET)
         short = "$argon2id$v=19$m=8,t=1,p=1$" + "c2hvcnQ" + "$" + "A" * 43
-        assert not HASHERS["argon2"].verify(short, SECRET)
+        assert not HASHERS["argon2"]().verify(short, SECRET)
 
     def test_without_the_key_a_keyed_hash_is_false(self) -> None:
         for keyed in ("keyed", "argon2 with keys"):
-            stored = HASHERS[keyed].hash(SECRET)
-            assert not HASHERS["argon2"].verify(stored, SECRET)
+            stored = HASHERS[keyed]().hash(SECRET)
+            assert not HASHERS["argon2"]().verify(stored, SECRET)
             assert not KeyedTokenHasher([OLD]).verify(stored, SECRET)
 
     def test_the_newest_key_signs_and_all_verify(self) -> None:
@@ -122,7 +130,7 @@ class TestChangeOver:
     def test_a_site_changes_over_without_ending_outstanding_tokens(self) -> None:
         accounts, store = FakeAccounts(), MemoryTokenStore()
         accounts.add("alice", ADDRESS)
-        steps = [(HASHERS["argon2"], CHANGING["keyed"]), (HASHERS["keyed"], HASHERS["argon2 with keys"])]
+        steps = [(HASHERS["argon2"](), CHANGING["keyed"]()), (HASHERS["keyed"](), HASHERS["argon2 with keys"]())]
         for before, after in steps:
             mailer = MemoryMailer()
             options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
@@ -137,7 +145,7 @@ class TestChangeOver:
         accounts.add("alice", ADDRESS)
         options: dict[str, Any] = {"link": LINK, "dispatcher": InlineDispatcher()}
         manager = ResetManager(accounts, store, MemoryMailer(), hasher=KeyedTokenHasher([NEW]), **options)
-        for hasher in (KeyedTokenHasher([OLD]), HASHERS["argon2"]):
+        for hasher in (KeyedTokenHasher([OLD]), HASHERS["argon2"]()):
             thief = ResetManager(accounts, store, MemoryMailer(), hasher=hasher, **options)
             token = thief.issue_token("alice").token
             with pytest.raises(InvalidTokenError) as refused:
@@ -172,11 +180,12 @@ class TestConstruction:
             {"parallelism": 17},
             {"time_cost": True},
             {"memory_cost": "19456"},
+            {"parallelism": 1.0},
         ],
         ids=repr,
     )
     def test_costs_that_a_verify_would_refuse_are_refused(self, costs: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError, match=rf"^{next(iter(costs))} must be "):
             Argon2TokenHasher(**costs)
 
     @pytest.mark.parametrize("costs", [{"time_cost": 53}, {"memory_cost": 8, "time_cost": 1}, {"parallelism": 16}])
@@ -195,14 +204,52 @@ class TestConstruction:
         assert Argon2TokenHasher().hash(SECRET).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
+def asking(costs: str = "m=8,t=1,p=1", salt: int = 16, tag: int = 32) -> str:
+    """A stored hash of these costs and lengths, that nothing was hashed for."""
+    salted, tagged = (b64encode(bytes(size)).decode().rstrip("=") for size in (salt, tag))
+    return f"$argon2id$v=19${costs}${salted}${tagged}"
+
+
 class TestCaps:
+    """Who can write the store cannot exhaust the machine: what asks for too much is false before any work begins."""
+
+    @pytest.fixture
+    def worked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The stored hashes for which the work was begun; all are taken for right."""
+        worked: list[str] = []
+
+        def verify(_self: object, stored: str, _secret: bytes) -> bool:
+            worked.append(stored)
+            return True
+
+        monkeypatch.setattr(PasswordHasher, "verify", verify)
+        return worked
+
     @pytest.mark.parametrize(
-        "costs", ["m=262145,t=1,p=1", "m=262144,t=5,p=1", "m=8,t=131073,p=1", "m=4294967295,t=1,p=1"]
+        "refused",
+        [
+            asking("m=262145,t=1,p=1"),
+            asking("m=262144,t=5,p=1"),
+            asking("m=8,t=131073,p=1"),
+            asking("m=4294967295,t=1,p=1"),
+            asking("m=136,t=1,p=17"),
+            asking(tag=15),
+            asking(salt=7),
+        ],
     )
-    def test_a_stored_hash_cannot_ask_for_more_than_a_second_of_work(self, costs: str) -> None:
-        """Who can write the store cannot exhaust the machine."""
-        stored = PasswordHasher(1, 8, 1).hash(SECRET).replace("m=8,t=1,p=1", costs)
-        assert not Argon2TokenHasher().verify(stored, SECRET)
+    def test_what_asks_for_more_than_a_second_or_is_too_short_begins_no_work(
+        self, worked: list[str], refused: str
+    ) -> None:
+        assert not Argon2TokenHasher().verify(refused, SECRET)
+        assert worked == []
+
+    @pytest.mark.parametrize(
+        "allowed",
+        [asking("m=262144,t=4,p=1"), asking("m=8,t=131072,p=1"), asking("m=128,t=1,p=16"), asking(salt=8, tag=16)],
+    )
+    def test_the_bounds_themselves_are_worked_on(self, worked: list[str], allowed: str) -> None:
+        assert Argon2TokenHasher().verify(allowed, SECRET)
+        assert worked == [allowed]
 
     def test_nor_for_more_lanes(self) -> None:
         assert not Argon2TokenHasher().verify(PasswordHasher(1, 8 * 17, 17).hash(SECRET), SECRET)
