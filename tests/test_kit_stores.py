@@ -14,7 +14,7 @@ from hypothesis import Phase, settings
 from broken_stores import TWINS, AsyncTwinKit, KeepsItsCallersLocals, TwinKit
 from harness import open_file, open_file_async
 from resetkit import AsyncTokenStore, TokenStore
-from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
+from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore, sqlite
 from resetkit.testing import AsyncTokenStoreConformance, BrokenPromiseError, TokenStoreConformance, unsupported
 
 
@@ -127,6 +127,45 @@ def test_a_broken_store_is_caught(twin: Any, check: str) -> None:
 def test_a_broken_async_store_is_caught(twin: Any, check: str) -> None:
     if twin is not KeepsItsCallersLocals:  # its calls are made in a thread, where no caller's locals are
         catches(AsyncTwinKit(twin), check)
+
+
+STATEMENTS = [
+    ("_COUNT", ">= ?", "> ?", "test_a_quota_counts_from_its_since_on_and_includes_it"),
+    ("_COUNT", "kind = ?", "kind != ?", "test_a_quota_refuses_when_it_is_exactly_reached"),
+    ("_SUPERSEDE", "DESC", "ASC", "test_all_but_the_newest_are_superseded"),
+    ("_SUPERSEDE", "position DESC", "created_at DESC", "test_newest_is_the_order_of_add_not_of_clocks"),
+    ("_SUPERSEDE", "state = 'outstanding' AND", "", "test_only_outstanding_records_are_superseded"),
+    ("_SUPERSEDE", "> ?", ">= ?", "test_an_expired_record_takes_no_place_among_the_newest"),
+    ("_CLEAR_CLAIMS", "= NULL", "= claim_id", "test_a_late_release_revives_nothing_after_an_add"),
+    ("_ATTEMPT", "< ?", "<= ?", "test_at_most_limit_guesses_are_counted"),
+    ("_ATTEMPT", "guesses + 1", "guesses", "test_at_most_limit_guesses_are_counted"),
+    (
+        "_CLAIM",
+        "state = 'used'",
+        "state = 'revoked'",
+        "test_a_claim_uses_the_record_and_ends_its_siblings_of_every_kind",
+    ),
+    ("_CLAIM", "claim_id = ?", "claim_id = upper(?)", "test_the_winner_is_answered_true_again"),
+    ("_RELEASE", "AND claim_id = ?", "AND claim_id != ?", "test_only_the_holder_may_release"),
+    ("_RELEASE", "claim_id = NULL", "claim_id = claim_id", "test_a_repeated_release_ends_no_later_claim"),
+    ("_RELEASE", "guesses - ?", "guesses - 0 * ?", "test_a_release_takes_back_one_guess_if_it_was_one"),
+    ("_RELEASE", "max(0, ", "max(-1, ", "test_a_release_takes_back_one_guess_if_it_was_one"),
+    ("_REVOKE", "state = 'outstanding' AND", "", "test_a_revoke_leaves_what_ended_as_it_is"),
+    ("_REVOKE", "> ?", ">= ?", "test_expired_siblings_keep_their_state"),
+    ("_PURGE", "< ?", "<= ?", "test_a_purge_deletes_what_is_past_its_keep_time_only"),
+    ("_PURGE", "BY keep_until", "BY position", "test_a_purge_takes_the_oldest_first_and_at_most_limit"),
+    ("_PURGE", "LIMIT ?", "LIMIT 1 + ?", "test_a_purge_takes_the_oldest_first_and_at_most_limit"),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "broken", "check"), STATEMENTS)
+def test_a_broken_statement_is_caught(
+    name: str, part: str, broken: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = getattr(sqlite, name)
+    assert statement.count(part) == 1
+    monkeypatch.setattr(sqlite, name, statement.replace(part, broken))
+    catches(TestSQLite(), check)
 
 
 def test_every_promise_has_a_broken_twin() -> None:
