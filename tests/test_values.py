@@ -27,6 +27,7 @@ from resetkit import (
     TokenRecord,
 )
 from resetkit._jobs import clean_context
+from resetkit.events import Event, JobLost, MailFailed, SessionsNotEnded, TokensPurged, log_event
 from resetkit.testing._records import NOW, record
 
 
@@ -236,6 +237,63 @@ class TestSecrecy:
         kit.replace("accounts", "set_password", set_password)
         kit.reset(kit.token())
         assert [type(each) for each in seen] == [str, str]
+
+    @pytest.mark.parametrize(
+        ("event", "level"),
+        [
+            (TokensPurged(count=3), "INFO"),
+            (JobLost(mail="notice", account_id="alice"), "WARNING"),
+            (SessionsNotEnded(account_id="alice", error="OSError"), "WARNING"),
+            (MailFailed(mail="reset", attempt=1, error="OSError", at="here", retry=True), "WARNING"),
+        ],
+    )
+    def test_by_default_each_event_is_one_line_and_a_warning_where_somebody_should_look(
+        self, event: Event, level: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        log_event(event)
+        assert caplog.record_tuples == [("resetkit", getattr(logging, level), str(event))]
+
+    def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
+        """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""
+        caplog.set_level(logging.DEBUG)
+
+        def on_event(event: Event) -> None:
+            kit.events.append(event)
+            log_event(event)
+
+        kit.manager = kit.make_manager(on_event=on_event)
+        shown: list[str] = []
+
+        def note(error: BaseException) -> None:
+            ours = traceback.TracebackException.from_exception(error, capture_locals=True)
+            frames = [frame for frame in ours.stack if "/resetkit/" in frame.filename]
+            shown.extend([repr(error), str(error), *(str(frame.locals) for frame in frames)])
+
+        handle, code = kit.code()
+        mail = kit.reset_mails[0]
+        typed = code_token(handle, code)
+        for step in ("store.claim before", "accounts.set_password before", "accounts.end_sessions before"):
+            token = kit.token()
+            with kit.failing(step, OSError("away")), pytest.raises(OSError, match="away") as failed:
+                kit.reset(token, "a s3cret password")
+            note(failed.value)
+        with kit.failing("mailer.send before", OSError("away")):
+            kit.request()
+        for dead in (typed, mail.token, "x" * 96):
+            with pytest.raises(InvalidTokenError) as refused:
+                kit.reset(dead, "a s3cret password")
+            note(refused.value)
+        with pytest.raises(PasswordRejectedError) as rejected:
+            kit.reset(kit.token(), "a s3cret password" * 999)
+        note(rejected.value)
+        stored = kit.record(mail.token)
+        assert stored is not None
+        secrets = [mail.token, mail.token[32:], mail.link, code, "a s3cret password", ADDRESS]
+        secrets += [stored.link_hash, stored.code_hash or "-", stored.stamp_digest, "stamp of"]
+        everything = "\n".join([*shown, *map(repr, kit.events), *map(str, kit.events), caplog.text])
+        for secret in secrets:
+            assert secret not in everything
 
     def test_events_are_plain_values_for_structured_logs(self, kit: Harness) -> None:
         kit.request(code=True, context={"ip": "192.0.2.1"})
