@@ -90,25 +90,25 @@ def test_what_is_no_text_is_refused_before_anything_else_happens(kit: Harness, v
     token = kit.token()
     kit.steps.clear()
     kit.events.clear()
-    calls: list[Callable[[], object]] = [
-        lambda: kit.request(value),
-        lambda: kit.check(value),
-        lambda: kit.reset(value),
-        lambda: kit.reset(token, value),
-        lambda: kit.issue(value),
-        lambda: kit.revoke(value),
-        lambda: kit.run_job(value),
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("identifier", lambda: kit.request(value)),
+        ("token", lambda: kit.check(value)),
+        ("token", lambda: kit.reset(value)),
+        ("new_password", lambda: kit.reset(token, value)),
+        ("account_id", lambda: kit.issue(value)),
+        ("account_id", lambda: kit.revoke(value)),
+        ("job", lambda: kit.run_job(value)),
     ]
     if value is not None:
         calls += [
-            lambda: kit.request(client=value),
-            lambda: kit.check(token, client=value),
-            lambda: kit.reset(token, client=value),
+            ("client", lambda: kit.request(client=value)),
+            ("client", lambda: kit.check(token, client=value)),
+            ("client", lambda: kit.reset(token, client=value)),
         ]
     if not isinstance(value, bool):
-        calls.append(lambda: kit.request(code=value))
-    for call in calls:
-        with pytest.raises(InvalidRequestError) as refused:
+        calls.append(("code", lambda: kit.request(code=value)))
+    for name, call in calls:
+        with pytest.raises(InvalidRequestError, match=f"^{name} must be ") as refused:
             call()
         assert isinstance(refused.value, TypeError)
         assert isinstance(refused.value, ResetError)

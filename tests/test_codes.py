@@ -266,10 +266,12 @@ class TestForms:
     def test_megabytes_are_refused_at_once(self) -> None:
         assert parse_token(code_token("0" * 32, "\u0301" * 1_000_000)) is None
         assert len(code_token("0" * 1_000_000, "B" * 1_000_000)) < 100
+        assert code_token("0" * 32, "B" * 64) == f"{'0' * 32}-{'B' * 64}"
+        assert code_token("0" * 32, "B" * 65) == f"{'0' * 32}-"
 
     @pytest.mark.parametrize("value", [None, 5, b"BCDFGHJK", ["BCDFGHJK"], {"$gt": ""}])
     def test_what_is_no_text_is_refused(self, value: object) -> None:
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(InvalidRequestError, match=r"^typed must be a str"):
             code_token("0" * 32, value)  # type: ignore[arg-type]  # as a framework might
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(InvalidRequestError, match=r"^handle must be a str"):
             code_token(value, "BCDFGHJK")  # type: ignore[arg-type]  # as a framework might

@@ -370,6 +370,7 @@ def test_any_text_is_a_job_or_is_said_to_be_none(text: str) -> None:
         decode_job(text)
     except UnusableJobError as unusable:
         assert unusable.reason in {"malformed", "version"}  # noqa: PT017  # either outcome is right
+        assert str(unusable) == unusable.reason  # noqa: PT017
 
 
 def test_neither_repr_nor_str_of_a_job_shows_whom_it_is_for() -> None:
