@@ -13,7 +13,15 @@ from typing_extensions import override
 
 from harness import ADDRESS, KEY, Harness, roomy
 from resetkit import InvalidRequestError, InvalidTokenError, KeyedTokenHasher, PasswordRejectedError, code_token
-from resetkit._tokens import CODE_ALPHABET, CODE_LENGTH, make_code, make_secret, make_selector, parse_token
+from resetkit._tokens import (
+    CODE_ALPHABET,
+    CODE_LENGTH,
+    decoy_account_id,
+    make_code,
+    make_secret,
+    make_selector,
+    parse_token,
+)
 from resetkit.events import GuessRefused, RequestDropped, TokenRefused
 
 MakeHarness = Callable[..., Harness]
@@ -175,7 +183,7 @@ class TestDecoys:
             mine.code_expires_at,
             mine.keep_until,
         )
-        assert decoy.account_id != "alice"
+        assert decoy.account_id == decoy_account_id(handle)
         assert len(kit.reset_mails) == 1
 
     @pytest.mark.parametrize("who", ["unknown", "disabled", "over quota", "empty"])

@@ -114,14 +114,17 @@ def test_mails_that_are_not_sent(make_harness: MakeHarness, code: bool) -> None:
     assert kit.events[0] == RequestDropped(reason="cannot_reset", selector=selector, account_id="alice")
 
 
-def test_jobs_that_come_late_twice_or_for_nobody(kit: Harness) -> None:
+@pytest.mark.parametrize("code", [False, True])
+def test_jobs_that_come_late_twice_or_for_nobody(kit: Harness, code: bool) -> None:
     jobs: list[str] = []
     kit.manager = kit.make_manager(dispatcher=kept(kit, jobs))
-    selector = requested(kit)
+    selector = requested(kit, code=code)
     of_alice: dict[str, Any] = {"selector": selector, "account_id": "alice"}
     kit.run_job(jobs[0])
     kit.revoke()
+    kit.steps.clear()
     kit.run_job(jobs[0])
+    assert kit.steps.count("store.add before") == 1
     kit.advance(minutes=30)
     kit.run_job(jobs[0])
     kit.run_job(encode_job(NoticeJob(realm="", account_id="bob", to=ADDRESS, context={}, changed_at=kit.clock())))

@@ -16,11 +16,13 @@ from resetkit import (
     InvalidTokenError,
     PasswordRejectedError,
     ResetPolicy,
+    ResetReceipt,
     ThrottledError,
     TokenRecord,
     code_token,
 )
 from resetkit.events import (
+    JobLost,
     MailFailed,
     MailSent,
     PasswordRejected,
@@ -95,6 +97,11 @@ class TestTheWholeStory:
         kit.accounts.change("bob", can_reset=False)
         receipts = {kit.request(who) for who in (ADDRESS, "nobody@example.org", "bob@example.org", "", "\0", "x" * 999)}
         assert len(receipts) == 1
+
+    def test_no_code_unless_one_was_asked_for(self, kit: Harness) -> None:
+        receipt = kit.call(kit.manager.request_reset(ADDRESS, client=None))
+        assert receipt == ResetReceipt()
+        assert kit.reset_mails[0].code is None
 
     def test_looking_at_a_link_never_spends_it(self, kit: Harness) -> None:
         token = kit.token()
@@ -258,6 +265,16 @@ class TestEndsOfAToken:
             kit.reset(token)
         assert lost.value.reason == "revoked"
         assert kit.accounts.password("alice") == "old"
+        assert "accounts.get before" not in kit.steps
+
+    def test_what_expired_between_the_look_and_the_claim_is_told(self, kit: Harness) -> None:
+        token = kit.token()
+        now = kit.clock()
+        times = iter([now + timedelta(minutes=29), now + timedelta(minutes=30)])
+        kit.manager = kit.make_manager(clock=lambda: next(times))
+        with pytest.raises(InvalidTokenError) as lost:
+            kit.reset(token)
+        assert lost.value.reason == "expired"
 
     def test_another_realm_knows_none_of_them(self, kit: Harness) -> None:
         token = kit.token()
@@ -366,10 +383,12 @@ class TestFailures:
             kit.reset(token, "x")
 
     @pytest.mark.parametrize("step", ["store.claim before", "store.claim after", "accounts.get before"])
-    def test_a_failure_before_the_write_keeps_the_token(self, kit: Harness, step: str) -> None:
-        token = kit.token()
-        with kit.failing(step, OSError("away")), pytest.raises(OSError, match="away"):
-            kit.reset(token)
+    @pytest.mark.parametrize("code", [False, True])
+    def test_a_failure_before_the_write_keeps_the_token(self, kit: Harness, step: str, code: bool) -> None:
+        token = kit.code_token() if code else kit.token()
+        for _ in range(1 if step == "store.claim before" else 6):  # no claim, no guess to give back
+            with kit.failing(step, OSError("away")), pytest.raises(OSError, match="away"):
+                kit.reset(token)
         assert kit.accounts.password("alice") == "old"
         assert kit.accounts.sessions("alice") == 1
         assert kit.notices == []
@@ -400,6 +419,18 @@ class TestFailures:
         assert len(kit.notices) == 1
         assert kit.of(SessionsNotEnded) == [SessionsNotEnded(account_id="alice", error="OSError")]
         assert refused(kit, token) == "used"
+
+    def test_an_interrupt_while_the_notices_are_handed_over_comes_out_after_all_were_tried(self, kit: Harness) -> None:
+        class InterruptError(BaseException):
+            """As KeyboardInterrupt, which an event loop takes for itself."""
+
+        kit.accounts.add("alice", ADDRESS, notify=("work@example.org",))
+        token = kit.token()
+        kit.steps.clear()
+        with kit.failing("dispatcher.dispatch before", InterruptError()), pytest.raises(InterruptError):
+            kit.reset(token)
+        assert kit.steps.count("dispatcher.dispatch before") == 2
+        assert len(kit.of(JobLost)) == 2
 
     def test_when_both_fail_the_first_error_comes_out(self, kit: Harness) -> None:
         token = kit.token()

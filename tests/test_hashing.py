@@ -251,6 +251,12 @@ class TestCaps:
         assert Argon2TokenHasher().verify(allowed, SECRET)
         assert worked == [allowed]
 
+    @pytest.mark.parametrize(("length", "allowed"), [(512, True), (513, False)])
+    def test_a_stored_hash_has_at_most_512_characters(self, worked: list[str], length: int, allowed: bool) -> None:
+        sized = (asking(salt=salt, tag=tag) for salt in range(8, 99) for tag in (300, 301, 302))
+        stored = next(each for each in sized if len(each) == length)
+        assert Argon2TokenHasher().verify(stored, SECRET) == allowed
+
     def test_nor_for_more_lanes(self) -> None:
         assert not Argon2TokenHasher().verify(PasswordHasher(1, 8 * 17, 17).hash(SECRET), SECRET)
         assert Argon2TokenHasher().verify(PasswordHasher(1, 8 * 16, 16).hash(SECRET), SECRET)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import ADDRESS, Harness, roomy
-from resetkit import InvalidRequestError, InvalidTokenError, code_token
+from resetkit import ConfigurationError, InvalidRequestError, InvalidTokenError, code_token
 from resetkit._jobs import NoticeJob, ResetJob, UnusableJobError, decode_job, encode_job
 from resetkit.events import MailFailed, MailSent, RequestDropped
+from resetkit.testing._records import NOW
 
 MakeHarness = Callable[..., Harness]
 
@@ -371,6 +372,33 @@ def test_any_text_is_a_job_or_is_said_to_be_none(text: str) -> None:
     except UnusableJobError as unusable:
         assert unusable.reason in {"malformed", "version"}  # noqa: PT017  # either outcome is right
         assert str(unusable) == unusable.reason  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("account_id", ""), ("account_id", None), ("to", "nobody"), ("attempt", 0), ("attempt", True)]
+)
+def test_what_is_wrong_in_a_notice_is_named(name: str, value: object) -> None:
+    fields: dict[str, Any] = {"realm": "", "account_id": "alice", "to": ADDRESS, "context": {}, "changed_at": NOW}
+    assert NoticeJob(**fields).attempt == 1
+    with pytest.raises(ConfigurationError, match=rf"^{name} must "):
+        NoticeJob(**fields | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("selector", "0" * 31), ("identifier", "\0"), ("identifier", None), ("attempt", 0)]
+)
+def test_what_is_wrong_in_a_reset_job_is_named(name: str, value: object) -> None:
+    fields: dict[str, Any] = {
+        "realm": "",
+        "selector": "0" * 32,
+        "identifier": "",
+        "code": False,
+        "context": {},
+        "created_at": NOW,
+    }
+    assert ResetJob(**fields).attempt == 1
+    with pytest.raises(ConfigurationError, match=rf"^{name} must "):
+        ResetJob(**fields | {name: value})
 
 
 def test_neither_repr_nor_str_of_a_job_shows_whom_it_is_for() -> None:
