@@ -188,6 +188,22 @@ def test_a_manager_that_closes_before_the_claim_writes_nothing() -> None:
     asyncio.run(story())
 
 
+def test_close_waits_no_longer_than_it_is_told() -> None:
+    async def story() -> None:
+        gate = Gate("")
+        site = Site(gate)
+        token = (await site.manager.issue_token("alice")).token
+        gate.step = "accounts.set_password before"
+        visitor = asyncio.create_task(site.manager.reset_password(token, "new"))
+        await gate.reached.wait()
+        await asyncio.wait_for(site.manager.close(0.01), 10)
+        assert not visitor.done()
+        gate.open.set()
+        await visitor
+
+    asyncio.run(story())
+
+
 def test_close_does_not_wait_for_another_loop() -> None:
     runtime = LoopRuntime(1)
     other = asyncio.new_event_loop()

@@ -95,6 +95,23 @@ def test_tokens_of_nobody(kit: Harness) -> None:
         TokenRefused(reason="unknown", selector=selector),
         GuessRefused(selector=selector, exhausted=False),
     ]
+    selector_of_a_link = requested(kit)
+    refuse(lambda: kit.check(code_token(selector_of_a_link, "BBBBBBBB")))
+    assert kit.events == [
+        MailSent(mail="reset", selector=selector_of_a_link, account_id="alice"),
+        ResetRequested(selector=selector_of_a_link, code=False, context=CONTEXT),
+        GuessRefused(selector=selector_of_a_link, exhausted=False, account_id="alice"),
+    ]
+
+
+def test_guesses_beyond_the_last(kit: Harness) -> None:
+    selector = requested(kit, code=True)
+    kit.events.clear()
+    for _ in range(6):
+        refuse(lambda: kit.check(code_token(selector, "BBBBBBBB")))
+    assert kit.events == [
+        GuessRefused(selector=selector, exhausted=exhausted, account_id="alice") for exhausted in [False] * 5 + [True]
+    ]
 
 
 @pytest.mark.parametrize("code", [False, True])

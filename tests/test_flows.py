@@ -21,6 +21,7 @@ from resetkit import (
     TokenRecord,
     code_token,
 )
+from resetkit._keys import throttle_key
 from resetkit.events import (
     JobLost,
     MailFailed,
@@ -342,6 +343,37 @@ class TestThrottle:
             kit.reset(kit.reset_mails[-1].token, client="192.0.2.1")
         assert kit.of(RequestThrottled)[0].action == "redeem"
         kit.reset(kit.reset_mails[-1].token, client="192.0.2.2")
+
+    def test_each_call_counts_under_purpose_realm_and_caller_by_the_policy_s_limits(
+        self, make_harness: MakeHarness, colour: str
+    ) -> None:
+        hits: list[object] = []
+
+        class Noting:
+            def hit(self, key: str, /, **limits: object) -> int:
+                hits.append((key, limits))
+                return 0
+
+        class AsyncNoting:
+            async def hit(self, key: str, /, **limits: object) -> int:
+                hits.append((key, limits))
+                return 0
+
+        minute = timedelta(minutes=1)
+        policy = roomy(client_limit=(7, minute), identifier_limit=(8, 2 * minute))
+        throttle = Noting() if colour == "sync" else AsyncNoting()
+        kit = make_harness(policy=policy, throttle=throttle, realm="tenant")
+        kit.request("ALICE@example.org", client="2001:db8::1")
+        kit.check(kit.reset_mails[0].token, client="2001:db8::1")
+        by_client = {"limit": 7, "window": minute, "now": kit.clock()}
+        assert hits == [
+            (throttle_key("request-client", "tenant", "2001:db8::/64"), by_client),
+            (
+                throttle_key("request-identifier", "tenant", ADDRESS),
+                {"limit": 8, "window": 2 * minute, "now": kit.clock()},
+            ),
+            (throttle_key("redeem-client", "tenant", "2001:db8::/64"), by_client),
+        ]
 
     def test_a_full_dispatcher_is_a_throttled_error_for_everyone(self, kit: Harness) -> None:
         for who in (ADDRESS, "nobody"):

@@ -63,7 +63,9 @@ class TestColours:
     @pytest.mark.parametrize("port", ["accounts", "store", "mailer", "throttle", "dispatcher"])
     def test_an_adapter_of_the_wrong_colour_is_refused_at_construction(self, colour: str, port: str) -> None:
         other = ports("async" if colour == "sync" else "sync")[port]
-        with pytest.raises(ConfigurationError, match=f"{port} must be"):
+        names = ("sync", "async", "ResetManager") if colour == "async" else ("async", "sync", "AsyncResetManager")
+        saying = rf"^{port} must be {names[1]}, but \w+\.\w+ is {names[0]}: it goes with {names[2]}$"
+        with pytest.raises(ConfigurationError, match=saying):
             make(colour, **{port: other})
 
     @pytest.mark.parametrize("port", ["accounts", "store", "mailer", "throttle", "dispatcher"])
@@ -92,19 +94,28 @@ class TestColours:
             def verify(self, _stored: str, _secret: bytes, /) -> bool:
                 return True
 
-        wrong: list[dict[str, Any]] = [
-            {"policy": {"link_lifetime": 5}},
-            {"on_event": on_event},
-            {"hasher": AsyncHasher()},
-            {"hasher": NumberHasher()},
-            {"clock": 5},
-            {"on_event": "log"},
-            {"realm": None},
-            {"realm": "\0"},
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"policy": {"link_lifetime": 5}}, "policy must be of type ResetPolicy"),
+            ({"on_event": on_event}, "on_event must be a plain function"),
+            ({"hasher": AsyncHasher()}, "hasher must be sync, but AsyncHasher.hash is async"),
+            ({"hasher": NumberHasher()}, "what hasher.hash returns must be of type str"),
+            ({"clock": 5}, "clock must be a function"),
+            ({"on_event": "log"}, "on_event must be a function"),
+            ({"realm": None}, "realm must be of type str"),
+            ({"realm": "\0"}, "realm must be text without NUL"),
         ]
-        for options in wrong:
-            with pytest.raises(ConfigurationError):
+        for options, saying in wrong:
+            with pytest.raises(ConfigurationError, match=f"^{saying}"):
                 make(colour, **options)
+
+    def test_the_defaults_are_enough(self, colour: str) -> None:
+        manager: Any = ResetManager if colour == "sync" else AsyncResetManager
+        needed = {name: port for name, port in ports(colour).items() if name in {"accounts", "store", "mailer"}}
+        engine = manager(**needed, link=LINK)
+        engine = getattr(engine, "_engine", engine)
+        assert engine._policy == ResetPolicy()
+        assert engine._realm == ""
+        assert engine._dummy.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
     def test_a_wrapped_method_has_the_colour_of_what_it_wraps(self, colour: str) -> None:
         mailer = ports(colour)["mailer"]
@@ -462,6 +473,35 @@ class TestClose:
         manager.reset_password(token, "new")
         assert closed.wait(30)
         assert accounts.sessions("alice") == 0
+
+    def test_close_waits_for_each_of_two(self) -> None:
+        """One that has ended does not stand for the other, and a wait has an end."""
+        accounts, written, go_on = FakeAccounts(), threading.Semaphore(0), threading.Event()
+        for name in ("alice", "bob"):
+            accounts.add(name, ADDRESS)
+        store = MemoryTokenStore()
+        tokens = [make("sync", accounts=accounts, store=store).issue_token(name).token for name in ("alice", "bob")]
+        original = accounts.end_sessions
+
+        def slow(account_id: str, /) -> None:
+            written.release()
+            assert account_id == "bob" or go_on.wait(30)
+            original(account_id)
+
+        accounts.end_sessions = slow  # type: ignore[method-assign]  # before the manager lifts it
+        manager = make("sync", accounts=accounts, store=store)
+        with ThreadPoolExecutor(2) as threads:
+            alice = threads.submit(manager.reset_password, tokens[0], "new")
+            assert written.acquire(timeout=30)
+            manager.reset_password(tokens[1], "new")
+            manager.close(0.01)
+            assert not alice.done(), "close waited longer than it was told"
+            closing = threads.submit(manager.close, 30)
+            with pytest.raises(TimeoutError):
+                closing.result(0.05)
+            go_on.set()
+            closing.result(30)
+            assert alice.done()
 
 
 def manager_store(manager: ResetManager) -> Any:
