@@ -154,6 +154,19 @@ def test_jobs_that_come_late_twice_or_for_nobody(kit: Harness, code: bool) -> No
     ]
 
 
+def test_a_job_that_meets_another_account_s_record(kit: Harness) -> None:
+    jobs: list[str] = []
+    kit.manager = kit.make_manager(dispatcher=kept(kit, jobs))
+    selector = requested(kit, "bob@example.org", code=True)
+    kit.run_job(jobs[0])
+    kit.accounts.add("bob", "bob@example.org")
+    kit.run_job(jobs[0])
+    assert kit.events[1:] == [
+        RequestDropped(reason="unknown", selector=selector),
+        RequestDropped(reason="repeated", selector=selector, account_id="bob"),
+    ]
+
+
 def kept(kit: Harness, jobs: list[str]) -> Any:
     """A dispatcher that keeps its jobs."""
 

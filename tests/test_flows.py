@@ -375,6 +375,13 @@ class TestThrottle:
             (throttle_key("redeem-client", "tenant", "2001:db8::/64"), by_client),
         ]
 
+    def test_a_second_to_wait_is_a_refusal(self, make_harness: MakeHarness) -> None:
+        kit = make_harness(policy=roomy(client_limit=(1, timedelta(seconds=1))))
+        kit.request(client="192.0.2.1")
+        with pytest.raises(ThrottledError) as throttled:
+            kit.request(client="192.0.2.1")
+        assert throttled.value.retry_after == 1
+
     def test_a_full_dispatcher_is_a_throttled_error_for_everyone(self, kit: Harness) -> None:
         for who in (ADDRESS, "nobody"):
             with kit.failing("dispatcher.dispatch before", ThrottledError(5)), pytest.raises(ThrottledError):

@@ -188,6 +188,10 @@ class TestConstruction:
         with pytest.raises(ConfigurationError, match=rf"^{next(iter(costs))} must be "):
             Argon2TokenHasher(**costs)
 
+    def test_the_bound_is_told(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^time_cost must be from 1 to 53, not 54$"):
+            Argon2TokenHasher(time_cost=54)
+
     @pytest.mark.parametrize("costs", [{"time_cost": 53}, {"memory_cost": 8, "time_cost": 1}, {"parallelism": 16}])
     def test_the_bounds_themselves_are_allowed(self, costs: dict[str, Any]) -> None:
         Argon2TokenHasher(**costs)

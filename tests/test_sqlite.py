@@ -300,6 +300,29 @@ class TestConnections:
             thread.join()
         store.close()
 
+    def test_a_fork_waits_for_what_is_in_progress_as_long_as_that_may_wait_and_for_nothing_else(
+        self, path: Path
+    ) -> None:
+        with (
+            closing(SQLiteTokenStore(path, busy_timeout=timedelta(seconds=30))) as patient,
+            ThreadPoolExecutor(1) as forking,
+        ):
+            forking.submit(patient._hold).result(10)
+            patient._resume()
+            with patient._connection():
+                holding = forking.submit(patient._hold)
+                with pytest.raises(TimeoutError):
+                    holding.result(0.05)
+            holding.result(10)
+            patient._resume()
+        with (
+            closing(SQLiteTokenStore(path, busy_timeout=timedelta(milliseconds=1))) as brief,
+            ThreadPoolExecutor(1) as forking,
+        ):
+            with brief._connection():
+                forking.submit(brief._hold).result(10)
+            brief._resume()
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_a_child_s_commits_outlive_its_parent_s_store(self, path: Path) -> None:
         """SQLite's locks belong to the process: a child with an inherited connection would lose what it wrote."""

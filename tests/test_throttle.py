@@ -353,6 +353,13 @@ def test_ended_windows_make_room(factory: Factory) -> None:
     assert throttle.hit("k", limit=1, window=window, now=at(10)) == 10
 
 
+def test_shared_counts_last_to_the_second() -> None:
+    counts = _SharedCounts(60)
+    assert counts.hit("key", 2, 0) == 0
+    assert [counts.count("key", now) for now in (-61, -60, 0, 59, 60)] == [0, 1, 1, 1, 0]
+    assert [cell // 2**16 for cell in counts._cells("key")] == [0, 1, 2, 3], "a row for each cell"
+
+
 def test_cells_are_secret() -> None:
     """Which cells a key shares differs from throttle to throttle, so that nobody can aim at another's."""
     assert _SharedCounts(60)._cells("k") != _SharedCounts(60)._cells("k")

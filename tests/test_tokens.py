@@ -1,5 +1,6 @@
 """The forms of tokens, what binds their hashes, the link's template and the keys of the throttle."""
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -87,6 +88,21 @@ class TestBinding:
     )
     def test_every_field_of_the_record_is_bound(self, change: dict[str, Any]) -> None:
         assert bind("link", "secret", **BOUND) != bind("link", "secret", **BOUND | change)
+
+    def test_the_formats_of_what_is_kept_are_fixed(self) -> None:
+        """Or an upgrade would end every outstanding token."""
+
+        def hashed(*parts: str) -> bytes:
+            return hashlib.sha256(b"".join(len(part).to_bytes(8) + part.encode() for part in parts)).digest()
+
+        account = Account(id="alice", email=ADDRESS, stamp="stamp")
+        kept = hashed("resetkit-1", "stamp", "realm", "alice", "selector", "stamp", ADDRESS).hex()
+        assert stamp_digest("realm", "selector", account) == kept
+        expiry = str(int(NOW.timestamp()))
+        bound = hashed(
+            "resetkit-1", "secret", "realm", "mail", "link", "selector", "alice", "digest", expiry, "the secret"
+        )
+        assert bind("link", "the secret", **BOUND) == bound
 
     def test_part_and_secret_are_bound(self) -> None:
         bound = bind("link", "secret", **BOUND)

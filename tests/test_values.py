@@ -18,6 +18,7 @@ from harness import ADDRESS, Harness
 from resetkit import (
     Account,
     ConfigurationError,
+    DuplicateSelectorError,
     InvalidRequestError,
     InvalidTokenError,
     IssuedToken,
@@ -349,6 +350,9 @@ class TestErrors:
         assert (type(again), again.reason, str(again)) == (type(error), error.reason, str(error))
         assert getattr(again, "messages", None) == getattr(error, "messages", None)
         assert getattr(again, "retry_after", None) == getattr(error, "retry_after", None)
+
+    def test_a_duplicate_selector_says_what_was_met(self) -> None:
+        assert str(DuplicateSelectorError()) == "this selector already belongs to another account's record"
 
     def test_each_has_a_word_for_programs(self) -> None:
         words = [each.reason for each in (PasswordRejectedError(), ThrottledError(1), InvalidRequestError("x"))]
