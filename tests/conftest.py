@@ -13,6 +13,7 @@ from resetkit.stores import MemoryTokenStore, SQLiteTokenStore
 settings.register_profile(
     "resetkit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
+settings.register_profile("mutants", settings.get_profile("resetkit"), derandomize=True, max_examples=20)
 settings.load_profile("resetkit")
 
 MakeHarness = Callable[..., Harness]
