@@ -132,6 +132,16 @@ def test_what_cannot_be_an_identifier_is_answered_like_any_other_and_never_looke
     assert kit.record(handle) is not None
 
 
+@pytest.mark.parametrize(
+    "identifier", ["x" * 320, "ali\u200bce@example.org", "al ice", "al\u3000ice", " alice"], ids=shown
+)
+def test_what_can_be_an_identifier_is_looked_up_as_it_was_typed(kit: Harness, identifier: str) -> None:
+    seen: list[str] = []
+    kit.replace("accounts", "find", seen.append)
+    kit.request(identifier)
+    assert seen == [identifier]
+
+
 @pytest.mark.parametrize("identifier", STRANGE)
 def test_a_strange_identifier_reaches_no_mailbox_but_the_stored_one(kit: Harness, identifier: str) -> None:
     """CVE-2019-19844 and the look-alikes: at worst the owner gets a mail, never who typed."""

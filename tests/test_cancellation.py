@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,29 @@ def test_a_cancelled_look_up_in_a_file_ends_before_its_caller_is_told(tmp_path: 
         return order
 
     assert asyncio.run(story()) == ["work", "told"]
+
+
+def test_a_failure_that_nobody_waits_for_is_not_logged_by_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        def work() -> None:
+            entered.set()
+            leave.wait(30)
+            raise OSError("s3cret")
+
+        threads = Threads(1, "test")
+        caller = asyncio.create_task(threads.run(work))
+        await asyncio.to_thread(entered.wait, 30)
+        caller.cancel()
+        leave.set()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        threads.close()
+
+    asyncio.run(story())
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_close_reports_each_job_left_once() -> None:

@@ -600,6 +600,13 @@ class TestOperators:
         issued = kit.issue()
         assert issued.link == f"https://app.example/reset#{issued.token}"
         assert issued.expires_at == kit.clock() + timedelta(hours=24)
+        record = kit.record(issued.token)
+        assert record is not None
+        assert (record.kind, record.code_hash, record.keep_until - record.expires_at) == (
+            "operator",
+            None,
+            kit.policy.retention,
+        )
         assert kit.reset_mails == []
         kit.reset(issued.token)
         assert [type(event) for event in kit.events[:1]] == [TokenIssued]

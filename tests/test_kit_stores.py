@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +12,11 @@ import pytest
 from hypothesis import Phase, settings
 
 from broken_stores import TWINS, AsyncTwinKit, KeepsItsCallersLocals, TwinKit
-from harness import open_file, open_file_async
+from harness import open_file, open_file_async, put
 from resetkit import AsyncTokenStore, TokenStore
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore, sqlite
 from resetkit.testing import AsyncTokenStoreConformance, BrokenPromiseError, TokenStoreConformance, unsupported
+from resetkit.testing._records import record
 
 
 class TestMemory(TokenStoreConformance):
@@ -80,6 +81,16 @@ class TestAsyncSQLite(AsyncTokenStoreConformance):
 
     async def dump(self, store: Any, /) -> bytes:
         return b"".join(each.read_bytes() for each in self.path.parent.iterdir())
+
+
+def test_memory_is_bounded_by_the_records_however_often_they_change() -> None:
+    store = MemoryTokenStore()
+    put(store, record())
+    for _ in range(99):
+        store.attempt(record().selector, limit=99)
+    assert len(store._keep) == 1
+    store.purge(before=record().keep_until + timedelta(seconds=1), limit=1)
+    assert (store._keep, store._records, store._selectors) == ([], {}, {})
 
 
 class Expiring(MemoryTokenStore):
