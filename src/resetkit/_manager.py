@@ -50,7 +50,6 @@ from resetkit import events
 from resetkit._checks import (
     check_callable,
     check_duration,
-    check_instant,
     check_text,
     check_type,
     is_encodable,
@@ -688,10 +687,10 @@ class Engine:
             raise RuntimeError("this manager was closed: make one for the life of the application, and close it last")
 
     def _now(self) -> datetime:
-        now = self._clock()
+        now = check_type("what clock returns", self._clock(), datetime)
         if now.utcoffset() is None:
             raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
-        return check_instant("clock()", now.astimezone(UTC).replace(microsecond=0))
+        return now.astimezone(UTC).replace(microsecond=0)
 
     def _emit(self, event: Event) -> None:
         try:
