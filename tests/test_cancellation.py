@@ -316,6 +316,25 @@ def test_a_failure_that_nobody_waits_for_is_not_logged_by_the_loop(caplog: pytes
     assert caplog.records == []
 
 
+def test_closing_threads_waits_for_no_work() -> None:
+    async def story() -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        def work() -> bool:
+            entered.set()
+            return leave.wait(30)
+
+        threads = Threads(1, "test")
+        running = asyncio.create_task(threads.run(work))
+        await asyncio.to_thread(entered.wait, 30)
+        threads.close()
+        assert not running.done()
+        leave.set()
+        assert await running
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
 def test_close_reports_each_job_left_once() -> None:
     async def story() -> list[object]:
         gate = Gate("accounts.find before")

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -586,8 +586,20 @@ class TestFailures:
 
         kit = make_harness(on_event=fail)
         kit.reset(kit.token())
-        assert "on_event failed" in caplog.text
+        assert {each.getMessage() for each in caplog.records} == {"on_event failed with OSError"}
         assert kit.accounts.password("alice") == "new"
+
+    def test_what_is_no_time_is_refused(self, kit: Harness) -> None:
+        kit.manager = kit.make_manager(clock=lambda: 5)
+        with pytest.raises(ConfigurationError, match=r"^what clock returns must be of type datetime"):
+            kit.request()
+
+    def test_a_clock_of_another_zone_is_read_in_utc_and_whole_seconds(self, kit: Harness) -> None:
+        elsewhere = kit.clock().astimezone(timezone(timedelta(hours=2))) + timedelta(microseconds=999_999)
+        kit.manager = kit.make_manager(clock=lambda: elsewhere)
+        record = kit.record(kit.token())
+        assert record is not None
+        assert record.created_at == kit.clock()
 
     def test_a_clock_without_a_zone_is_refused(self, kit: Harness) -> None:
         kit.clock.now = kit.clock.now.replace(tzinfo=None)
