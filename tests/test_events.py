@@ -167,22 +167,39 @@ def test_a_job_that_meets_another_account_s_record(kit: Harness) -> None:
     ]
 
 
-def kept(kit: Harness, jobs: list[str]) -> Any:
-    """A dispatcher that keeps its jobs."""
+def kept(kit: Harness, jobs: list[str], told: list[float] | None = None) -> Any:
+    """A dispatcher that keeps its jobs, and notes how long it may take to close."""
 
     class Kept:
         def dispatch(self, job: str, _run: object, /, *, delay: timedelta = timedelta(0)) -> None:
             jobs.append(job)
 
-        def close(self, _timeout: float, /) -> None: ...
+        def close(self, timeout: float, /) -> list[str]:
+            if told is not None:
+                told.append(timeout)
+            return jobs
 
     class AsyncKept:
         async def dispatch(self, job: str, _run: object, /, *, delay: timedelta = timedelta(0)) -> None:
             jobs.append(job)
 
-        async def close(self, _timeout: float, /) -> None: ...
+        async def close(self, timeout: float, /) -> list[str]:
+            return Kept().close(timeout)
 
     return Kept() if kit.colour == "sync" else AsyncKept()
+
+
+def test_jobs_left_at_the_end(kit: Harness) -> None:
+    jobs: list[str] = []
+    told: list[float] = []
+    kit.manager = kit.make_manager(dispatcher=kept(kit, jobs, told))
+    selector = requested(kit)
+    kit.call(kit.manager.close(5.0))
+    assert kit.events[1:] == [JobLost(mail="reset", selector=selector)]
+    jobs.clear()
+    kit.call(kit.manager.close(0.0))
+    assert 0.0 < told[0] <= 5.0
+    assert told[1] == 0.0
 
 
 def test_calls_that_are_throttled(make_harness: MakeHarness) -> None:
