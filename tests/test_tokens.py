@@ -144,6 +144,7 @@ GOOD_LINKS = [
     "https://app.example/?a=b&token={token}#c",
     "https://app.example/?next=%2Fhome&token={token}",
     "https://app.example:8443/{token}",
+    "https://app.example:1/{token}",
     "https://xn--bcher-kva.example/reset#{token}",
     "https://192.0.2.1/reset#{token}",
     "https://[2001:db8::1]/reset#{token}",
@@ -218,6 +219,30 @@ class TestLink:
         """CVE-2026-22794, CVE-2025-48936, CVE-2012-4520: no request ever has a say in the link."""
         with pytest.raises(ConfigurationError, match="link"):
             ResetManager(FakeAccounts(), MemoryTokenStore(), MemoryMailer(), link=template)
+
+    @pytest.mark.parametrize(
+        ("template", "saying"),
+        [
+            (None, 'link must be a str such as "https://'),
+            ("https://app.example/reset", "link must hold {token} exactly once, not 0 times"),
+            ("https://app.example/{token}{token}", "link must hold {token} exactly once, not 2 times"),
+            ("https://app.example/\\{token}", "link holds '\\\\', which a URL may not hold: only {token} is filled in"),
+            ("https://[::1/#{token}", "link has an address or port that cannot be read"),
+            ("//app.example/#{token}", "link must be absolute"),
+            ("https:///reset#{token}", "link must be absolute"),
+            ("https://:80/#{token}", "link must name its host plainly"),
+            ("https://app.example:0/#{token}", "link must name its host plainly"),
+            ("https://{token}.app.example/", "link must name its host plainly"),
+            ("https://user@app.example/#{token}", "link must name its host plainly"),
+            ("https://app_x.example/#{token}", "link must name its host in letters"),
+            ("http://app.example/#{token}", "link must start with https://"),
+            ("ftp://localhost/#{token}", "link must start with https://"),
+        ],
+    )
+    def test_the_error_says_what_is_wrong(self, template: object, saying: str) -> None:
+        with pytest.raises(ConfigurationError) as refused:
+            check_link(template)
+        assert str(refused.value).startswith(saying)
 
     def test_there_is_no_manager_without_a_link(self) -> None:
         """Appsmith GHSA-j9gf-vw2f-9hrw: no fallback exists."""

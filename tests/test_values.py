@@ -29,7 +29,8 @@ from resetkit import (
     ThrottledError,
     TokenRecord,
 )
-from resetkit._jobs import clean_context
+from resetkit._checks import is_header_text
+from resetkit._jobs import UnusableJobError, clean_context
 from resetkit.events import Event, JobLost, MailFailed, SessionsNotEnded, TokensPurged, log_event
 from resetkit.testing._records import NOW, record
 
@@ -358,9 +359,18 @@ class TestErrors:
     def test_an_error_survives_pickling_with_its_reason(self, make: Callable[[], Any]) -> None:
         error = make()
         again = pickle.loads(pickle.dumps(error))
+        assert repr(again) == repr(error)
         assert (type(again), again.reason, str(again)) == (type(error), error.reason, str(error))
         assert getattr(again, "messages", None) == getattr(error, "messages", None)
         assert getattr(again, "retry_after", None) == getattr(error, "retry_after", None)
+
+    def test_what_a_page_could_tell_shows_in_a_repr(self) -> None:
+        errors = (InvalidTokenError("used"), ThrottledError(5), UnusableJobError("version"))
+        assert [repr(each) for each in errors] == [
+            "InvalidTokenError('used')",
+            "ThrottledError(5)",
+            "UnusableJobError('version')",
+        ]
 
     def test_a_duplicate_selector_says_what_was_met(self) -> None:
         assert str(DuplicateSelectorError()) == "this selector already belongs to another account's record"
@@ -377,6 +387,13 @@ class TestErrors:
     def test_a_rejected_password_s_sentences_are_not_in_its_text(self) -> None:
         error = PasswordRejectedError("'hunter2' is too common")
         assert "hunter2" not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("Café ☕", True), ("a\nb", False), ("a\u2028b", False), ("=?utf-8?q?x?=", False), ("=?", False)]
+)
+def test_header_text_is_one_line_that_stands_for_itself(text: str, fits: bool) -> None:
+    assert is_header_text(text) == fits
 
 
 class TestReceipt:
