@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import pickle
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -87,7 +86,6 @@ class TestAccount:
     )
     def test_what_mail_software_could_read_in_two_ways_is_refused(self, email: object) -> None:
         """CVE-2025-13033, CVE-2023-27043, CVE-2015-9097."""
-        with pytest.raises(ConfigurationError, match=r"Account\.email"):
         with pytest.raises(ConfigurationError, match=r"^Account\.email must "):
             account(email=email)
         if isinstance(email, str):
@@ -263,47 +261,6 @@ class TestSecrecy:
         log_event(event)
         assert caplog.record_tuples == [("resetkit", getattr(logging, level), str(event))]
 
-    def test_a_whole_story_at_debug_level_shows_no_secret(self, kit: Harness, caplog: pytest.LogCaptureFixture) -> None:
-        """CVE-2025-53886, CVE-2025-11833: events, logs, errors and tracebacks with locals."""
-        caplog.set_level(logging.DEBUG)
-
-        def on_event(event: Event) -> None:
-            kit.events.append(event)
-            log_event(event)
-
-        kit.manager = kit.make_manager(on_event=on_event)
-        shown: list[str] = []
-
-        def note(error: BaseException) -> None:
-            ours = traceback.TracebackException.from_exception(error, capture_locals=True)
-            frames = [frame for frame in ours.stack if "/resetkit/" in frame.filename]
-            shown.extend([repr(error), str(error), *(str(frame.locals) for frame in frames)])
-
-        handle, code = kit.code()
-        mail = kit.reset_mails[0]
-        typed = code_token(handle, code)
-        for step in ("store.claim before", "accounts.set_password before", "accounts.end_sessions before"):
-            token = kit.token()
-            with kit.failing(step, OSError("away")), pytest.raises(OSError, match="away") as failed:
-                kit.reset(token, "a s3cret password")
-            note(failed.value)
-        with kit.failing("mailer.send before", OSError("away")):
-            kit.request()
-        for dead in (typed, mail.token, "x" * 96):
-            with pytest.raises(InvalidTokenError) as refused:
-                kit.reset(dead, "a s3cret password")
-            note(refused.value)
-        with pytest.raises(PasswordRejectedError) as rejected:
-            kit.reset(kit.token(), "a s3cret password" * 999)
-        note(rejected.value)
-        stored = kit.record(mail.token)
-        assert stored is not None
-        secrets = [mail.token, mail.token[32:], mail.link, code, "a s3cret password", ADDRESS]
-        secrets += [stored.link_hash, stored.code_hash or "-", stored.stamp_digest, "stamp of"]
-        everything = "\n".join([*shown, *map(repr, kit.events), *map(str, kit.events), caplog.text])
-        for secret in secrets:
-            assert secret not in everything
-
     def test_events_are_plain_values_for_structured_logs(self, kit: Harness) -> None:
         kit.request(code=True, context={"ip": "192.0.2.1"})
         for event in kit.events:
@@ -418,42 +375,6 @@ class TestPolicy:
     @pytest.mark.parametrize(
         ("name", "value", "saying"),
         [
-            {"link_lifetime": timedelta(0)},
-            {"link_lifetime": -minutes},
-            {"link_lifetime": 24 * hours + timedelta(seconds=1)},
-            {"link_lifetime": timedelta(seconds=90.5)},
-            {"link_lifetime": 1800},
-            {"link_lifetime": float("nan")},
-            {"link_lifetime": 9 * minutes},
-            {"code_lifetime": 31 * minutes},
-            {"code_lifetime": timedelta(0)},
-            {"code_guesses": 0},
-            {"code_guesses": 6},
-            {"code_guesses": True},
-            {"outstanding": 0},
-            {"outstanding": 1.5},
-            {"account_quotas": ()},
-            {"account_quotas": [(3, 15 * minutes)]},
-            {"account_quotas": (3, 15 * minutes)},
-            {"account_quotas": ((3,),)},
-            {"account_quotas": ((0, hours),)},
-            {"account_quotas": ((21, 24 * hours),)},
-            {"account_quotas": ((1, hours),)},
-            {"account_quotas": ((3, 8 * 24 * hours),)},
-            {"client_limit": 60},
-            {"client_limit": (60, 900)},
-            {"identifier_limit": (0, hours)},
-            {"retention": 23 * hours},
-            {"mail_attempts": 0},
-            {"mail_retry_delay": timedelta(0)},
-            {"hash_workers": 0},
-            {"max_password_length": 63},
-            {"max_identifier_length": 0},
-            {"purge_batch": 0},
-            {"outstanding": 2**31},
-            {"purge_batch": 2**31},
-            {"max_password_length": 2**31},
-            {"client_limit": (2**31, hours)},
             ("link_lifetime", timedelta(0), "link_lifetime must be positive and in whole seconds"),
             ("link_lifetime", -minutes, "link_lifetime must be positive"),
             ("link_lifetime", 24 * hours + timedelta(seconds=1), "link_lifetime must be at most 1 day, 0:00:00, not"),
@@ -463,22 +384,22 @@ class TestPolicy:
             ("link_lifetime", 9 * minutes, "code_lifetime must be at most 0:09:00"),
             ("code_lifetime", 31 * minutes, "code_lifetime must be at most 0:30:00"),
             ("code_lifetime", timedelta(0), "code_lifetime must be positive"),
-            ("code_guesses", 0, "code_guesses must be at least 1"),
+            ("code_guesses", 0, "code_guesses must be from 1 to 2147483647"),
             ("code_guesses", 6, "code_guesses and account_quotas allow 120 guesses a day: at most 100"),
             ("code_guesses", True, "code_guesses must be of type int"),
-            ("outstanding", 0, "outstanding must be at least 1"),
+            ("outstanding", 0, "outstanding must be from 1 to 2147483647"),
             ("outstanding", 1.5, "outstanding must be of type int"),
             ("account_quotas", (), "account_quotas must hold at least one"),
             ("account_quotas", [(3, 15 * minutes)], "account_quotas must be of type tuple"),
             ("account_quotas", (3, 15 * minutes), "account_quotas takes"),
             ("account_quotas", ((3,),), "account_quotas takes"),
-            ("account_quotas", ((0, hours),), "the number in account_quotas must be at least 1"),
+            ("account_quotas", ((0, hours),), "the number in account_quotas must be from 1 to 2147483647"),
             ("account_quotas", ((21, 24 * hours),), "code_guesses and account_quotas allow 105 guesses"),
             ("account_quotas", ((1, hours),), "code_guesses and account_quotas allow 120 guesses"),
             ("account_quotas", ((3, 8 * 24 * hours),), "retention must be at least the longest window"),
             ("client_limit", 60, "client_limit takes"),
             ("client_limit", (60, 900), "the window in client_limit must be of type timedelta"),
-            ("identifier_limit", (0, hours), "the number in identifier_limit must be at least 1"),
+            ("identifier_limit", (0, hours), "the number in identifier_limit must be from 1 to 2147483647"),
             ("retention", 23 * hours, "retention must be at least the longest window"),
             ("retention", 3661 * 24 * hours, "retention must be at most 3660 days"),
             ("head_start", timedelta(0), "head_start must be positive, not 0:00:00"),
@@ -487,17 +408,18 @@ class TestPolicy:
             ("mail_attempts", 11, "mail_attempts must be from 1 to 10"),
             ("mail_retry_delay", timedelta(0), "mail_retry_delay must be positive"),
             ("mail_retry_delay", hours + timedelta(seconds=1), "mail_retry_delay must be at most 1:00:00"),
-            ("hash_workers", 0, "hash_workers must be at least 1"),
-            ("max_password_length", 63, "max_password_length must be at least 64"),
-            ("max_identifier_length", 0, "max_identifier_length must be at least 1"),
-            ("purge_batch", 0, "purge_batch must be at least 1"),
+            ("hash_workers", 0, "hash_workers must be from 1 to 2147483647"),
+            ("max_password_length", 63, "max_password_length must be from 64 to 2147483647"),
+            ("max_identifier_length", 0, "max_identifier_length must be from 1 to 2147483647"),
+            ("purge_batch", 0, "purge_batch must be from 1 to 2147483647"),
+            ("outstanding", 2**31, "outstanding must be from"),
+            ("purge_batch", 2**31, "purge_batch must be from"),
+            ("max_password_length", 2**31, "max_password_length must be from"),
+            ("client_limit", (2**31, hours), "the number in client_limit must be from"),
         ],
     )
-    def test_what_cannot_be_safe_is_refused(self, changes: dict[str, Any]) -> None:
-        """H1-1615790, H1-170161, H1-898841: among them links that would live too long."""
-        with pytest.raises(ConfigurationError):
-            ResetPolicy(**changes)
     def test_what_cannot_be_safe_is_refused(self, name: str, value: Any, saying: str) -> None:
+        """H1-1615790, H1-170161, H1-898841: among them links that would live too long."""
         with pytest.raises(ConfigurationError, match=f"^{saying}"):
             ResetPolicy(**{name: value})
 
