@@ -53,8 +53,10 @@ def tap(
 
     class Tapped:
         def __getattr__(self, method: str) -> Any:
-            function = getattr(port, method)
+            function: Any = getattr(port, method)
             step = f"{name}.{method}"
+            if method == "sends_nothing":
+                return function
 
             @functools.wraps(function)
             def plain(*args: Any, **kwargs: Any) -> Any:

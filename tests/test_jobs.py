@@ -377,17 +377,17 @@ def test_any_text_is_a_job_or_is_said_to_be_none(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("account_id", ""), ("account_id", None), ("to", "nobody"), ("attempt", 0), ("attempt", True)]
 )
-def test_what_is_wrong_in_a_notice_is_named(name: str, value: object) -> None:
+def test_what_is_wrong_in_a_notice_is_named(name: str, value: Any) -> None:
     fields: dict[str, Any] = {"realm": "", "account_id": "alice", "to": ADDRESS, "context": {}, "changed_at": NOW}
     assert NoticeJob(**fields).attempt == 1
     with pytest.raises(ConfigurationError, match=rf"^{name} must "):
-        NoticeJob(**fields | {name: value})
+        NoticeJob(**(fields | {name: value}))
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("selector", "0" * 31), ("identifier", "\0"), ("identifier", None), ("attempt", 0)]
 )
-def test_what_is_wrong_in_a_reset_job_is_named(name: str, value: object) -> None:
+def test_what_is_wrong_in_a_reset_job_is_named(name: str, value: Any) -> None:
     fields: dict[str, Any] = {
         "realm": "",
         "selector": "0" * 32,
@@ -398,7 +398,7 @@ def test_what_is_wrong_in_a_reset_job_is_named(name: str, value: object) -> None
     }
     assert ResetJob(**fields).attempt == 1
     with pytest.raises(ConfigurationError, match=rf"^{name} must "):
-        ResetJob(**fields | {name: value})
+        ResetJob(**(fields | {name: value}))
 
 
 def test_neither_repr_nor_str_of_a_job_shows_whom_it_is_for() -> None:
