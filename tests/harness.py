@@ -283,7 +283,7 @@ async def _awaited(result: Coroutine[Any, Any, T]) -> T:
     return await result
 
 
-# What opens a store in another process, which imports it from here.
+# What other processes run, which import it from here.
 
 
 @contextmanager
@@ -296,3 +296,13 @@ def open_file(path: Path) -> Generator[TokenStore, None, None]:
 async def open_file_async(path: Path) -> AsyncGenerator[AsyncTokenStore, None]:
     with closing(AsyncSQLiteTokenStore(path)) as store:
         yield store
+
+
+def reset_in_child() -> str:
+    """A whole reset by a manager of this process's own; the new password."""
+    accounts = FakeAccounts()
+    accounts.add("alice", ADDRESS)
+    hasher = KeyedTokenHasher([KEY])
+    with ResetManager(accounts, MemoryTokenStore(), MemoryMailer(), link=LINK, hasher=hasher) as manager:
+        manager.reset_password(manager.issue_token("alice").token, "new")
+    return accounts.password("alice")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness import ADDRESS, KEY, LINK, Colour, Harness
+from harness import ADDRESS, KEY, LINK, Colour, Harness, reset_in_child
 from resetkit import (
     AsyncResetManager,
     ConfigurationError,
@@ -28,7 +28,7 @@ from resetkit import (
     code_token,
 )
 from resetkit._sync import lift, step
-from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
+from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
 from resetkit.testing import AsyncFakeAccounts, FakeAccounts
@@ -420,14 +420,6 @@ def test_a_spawned_process_makes_its_own_manager() -> None:
     """Nothing depends on fork."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(reset_in_child) == "new"
-
-
-def reset_in_child() -> str:
-    accounts = FakeAccounts()
-    accounts.add("alice", ADDRESS)
-    with make("sync", accounts=accounts, dispatcher=ThreadDispatcher()) as manager:
-        manager.reset_password(manager.issue_token("alice").token, "new")
-    return accounts.password("alice")
 
 
 class TestClose:
