@@ -692,7 +692,7 @@ class LogsFailures(Twin):
             try:
                 run(job)
             except LookupError:
-                _logger.exception("failed: %r", job)
+                _logger.exception("failed: %s", job)
 
         super().dispatch(job, run_and_tell, delay=delay)
 
@@ -700,7 +700,7 @@ class LogsFailures(Twin):
 class LogsWhatIsLeft(Twin):
     def close(self, timeout: float, /) -> Sequence[str]:
         with self._changed:
-            waiting = [entry.job for entry in self._waiting]
+            waiting = [str(entry.job) for entry in self._waiting]
         _logger.warning("%d jobs left", len(waiting), extra={"jobs": waiting})
         _logger.warning("%s", [{"job": job} for job in waiting])
         return super().close(timeout)
@@ -869,7 +869,7 @@ class AsyncLogsFailures(AsyncTwin):
             try:
                 await run(job)
             except LookupError:
-                _logger.exception("failed: %r", job)
+                _logger.exception("failed: %s", job)
 
         await super().dispatch(job, run_and_tell, delay=delay)
 

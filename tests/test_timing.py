@@ -120,9 +120,10 @@ class TestWhatItFinds:
     def test_a_mail_inside_the_request_is_a_leak(self) -> None:
         hasher = KeyedTokenHasher([b"k" * 32])
         with opened(SlowMailer(), dispatcher=InlineDispatcher(), hasher=hasher) as manager:
-            report = measure_requests(manager, known=KNOWN, unknown=UNKNOWN, rounds=400)
+            wide = timedelta(microseconds=250)  # a whole job in each answer is noisy
+            report = measure_requests(manager, known=KNOWN, unknown=UNKNOWN, rounds=400, margin=wide)
         assert report.verdict == "LEAK", report
-        assert report.differences["K"].low > 1000
+        assert report.differences["K"].low > 500
 
     def test_the_planted_leak_in_the_place_of_known_is_a_leak(self) -> None:
         known = set(KNOWN)
