@@ -104,6 +104,7 @@ def check_threads_come_with_first_job(factory: Factory, patience: float = PATIEN
         dispatcher.dispatch("a", Work())
         started = set(threading.enumerate()) - before
         assert [thread.daemon for thread in started] == [True] * 3
+        assert {thread.name for thread in started} == {"resetkit-0", "resetkit-1", "resetkit-2"}
     assert not any(thread.is_alive() for thread in started)
 
 
@@ -896,8 +897,24 @@ def made(make: Callable[..., object], **numbers: object) -> object:
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "2", None])
 def test_thread_numbers_must_be_positive(name: str, number: object) -> None:
     """A number of workers or places that is no whole number of at least 1 is refused."""
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be "):
         made(ThreadDispatcher, **{name: number})
+
+
+def test_one_is_the_least_and_the_defaults_are_the_documented_ones() -> None:
+    """The smallest numbers are taken; the defaults are two workers, ten tasks, a thousand places."""
+    smallest, threads = ThreadDispatcher(workers=1, capacity=1), ThreadDispatcher()
+    assert (smallest._workers, smallest._capacity) == (1, 1)
+    assert (threads._workers, threads._capacity) == (2, 1000)
+    few, tasks = AsyncTaskDispatcher(capacity=1, concurrency=1), AsyncTaskDispatcher()
+    assert (few._capacity, few._concurrency) == (1, 1)
+    assert (tasks._capacity, tasks._concurrency) == (1000, 10)
+
+
+def test_around_must_be_callable() -> None:
+    """What is no function is refused by its name."""
+    with pytest.raises(ConfigurationError, match=r"^around must be a function"):
+        made(ThreadDispatcher, around=5)
 
 
 # --- AsyncTaskDispatcher ---------------------------------------------------------------------------------------------
@@ -1498,7 +1515,7 @@ def test_broken_async_twin_is_caught(check: AsyncCheck, twin: AsyncFactory) -> N
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "2", None])
 def test_task_numbers_must_be_positive(name: str, number: object) -> None:
     """A number of places or of jobs at once that is no whole number of at least 1 is refused."""
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(ConfigurationError, match=f"^{name} must be "):
         made(AsyncTaskDispatcher, **{name: number})
 
 

@@ -365,6 +365,17 @@ again.close()
         assert list((tmp_path / "elsewhere").iterdir()) == []
         store.close()
 
+    def test_the_async_store_hands_its_options_on(self, path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="holds no tokens"):
+            AsyncSQLiteTokenStore(path, create=False)
+        with pytest.raises(ConfigurationError, match=r"^busy_timeout must be positive"):
+            AsyncSQLiteTokenStore(path, busy_timeout=timedelta(0))
+        with closing(AsyncSQLiteTokenStore(path, busy_timeout=timedelta(seconds=7))) as store:
+            assert store._store._busy_seconds == 7
+            (timeout,) = store._store._take().execute("PRAGMA busy_timeout").fetchone()
+            assert timeout == 7000
+            assert (store._threads._most, store._threads._name) == (4, "resetkit-sqlite")
+
     def test_the_async_store_closes_too(self, path: Path) -> None:
         store = AsyncSQLiteTokenStore(path)
         store.close()
