@@ -372,8 +372,8 @@ again.close()
             AsyncSQLiteTokenStore(path, busy_timeout=timedelta(0))
         with closing(AsyncSQLiteTokenStore(path, busy_timeout=timedelta(seconds=7))) as store:
             assert store._store._busy_seconds == 7
-            (timeout,) = store._store._take().execute("PRAGMA busy_timeout").fetchone()
-            assert timeout == 7000
+            with closing(store._store._take()) as connection:
+                assert connection.execute("PRAGMA busy_timeout").fetchone() == (7000,)
             assert (store._threads._most, store._threads._name) == (4, "resetkit-sqlite")
 
     def test_the_async_store_closes_too(self, path: Path) -> None:
