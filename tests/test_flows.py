@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -597,6 +597,9 @@ class TestFailures:
     def test_a_clock_of_another_zone_is_read_in_utc_and_whole_seconds(self, kit: Harness) -> None:
         elsewhere = kit.clock().astimezone(timezone(timedelta(hours=2))) + timedelta(microseconds=999_999)
         kit.manager = kit.make_manager(clock=lambda: elsewhere)
+        now = kit.manager._now() if kit.colour == "async" else kit.manager._engine._now()
+        assert now == kit.clock()
+        assert now.tzinfo is UTC
         record = kit.record(kit.token())
         assert record is not None
         assert record.created_at == kit.clock()
