@@ -143,6 +143,14 @@ class TestAsyncPorts:
         with pytest.raises(ConfigurationError):
             make("sync", mailer=Mailer())
 
+    def test_a_built_in_function_is_sync(self) -> None:
+        """It has no annotations to read."""
+
+        class Mailer:
+            send = staticmethod(print)
+
+        make("sync", mailer=Mailer())
+
     def test_an_object_called_asynchronously_is_async(self) -> None:
         class Send:
             async def __call__(self, mail: object) -> None: ...
