@@ -147,6 +147,7 @@ class TestAsyncPorts:
         """It has no annotations to read."""
 
         class Mailer:
+            sends_nothing = True
             send = staticmethod(print)
 
         make("sync", mailer=Mailer())
