@@ -19,7 +19,7 @@ def mutmut(*arguments: str) -> list[str]:
 def place(name: str) -> str:
     """``_manager.Engine._drop`` for what mutmut calls ``resetkit._manager.xǁEngineǁ_drop__mutmut_3``."""
     module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
-    return f"{module}.{function.removeprefix('x').strip('ǁ').replace('ǁ', '.').removeprefix('_')}".partition(".")[2]
+    return f"{module.partition('.')[2]}.{function[2:].replace('ǁ', '.')}"
 
 
 def instead(name: str) -> str:

@@ -119,7 +119,7 @@ class TestFiles:
 
     def test_a_file_that_is_no_database_is_named_and_left_alone(self, path: Path) -> None:
         path.write_bytes(b"these are my letters, not a database" * 99)
-        with pytest.raises(ConfigurationError, match="is no SQLite database"):
+        with pytest.raises(ConfigurationError, match=rf"^{path} is no SQLite database"):
             SQLiteTokenStore(path)
         assert path.read_bytes() == b"these are my letters, not a database" * 99
 
