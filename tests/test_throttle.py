@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from resetkit.errors import ConfigurationError
 from resetkit.protocols import Throttle
-from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle, _SharedCounts
+from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle, _SharedCounts, _Table
 
 PATIENCE: Final = 30.0  # seconds until a test that waits gives up; far more than a loaded machine needs
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
@@ -351,6 +351,13 @@ def test_ended_windows_make_room(factory: Factory) -> None:
     for second, key in ((0, "first"), (5, "shared until 15"), (10, "k")):
         assert throttle.hit(key, limit=1, window=window, now=at(second)) == 0
     assert throttle.hit("k", limit=1, window=window, now=at(10)) == 10
+
+
+def test_a_window_outlasts_a_clock_set_back_by_its_length_and_no_more() -> None:
+    for back, waits in ((-60, 60), (-61, 0)):
+        table = _Table(1, 60, 9)
+        assert table.hit("key", 0) == 0
+        assert table.hit("key", back) == waits
 
 
 def test_shared_counts_last_to_the_second() -> None:
