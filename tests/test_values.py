@@ -147,7 +147,7 @@ class TestTokenRecord:
             {"created_at": 1_900_000_000},
             {"code_hash": "h", "code_expires_at": "soon"},
         ],
-        ids=repr,
+        ids=" ".join,
     )
     def test_an_illegal_record_cannot_exist(self, changes: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError, match=rf"^TokenRecord\.({'|'.join(changes)}) "):
