@@ -18,7 +18,7 @@ import sqlite3
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,9 @@ import resetkit
 from harness import ADDRESS, KEY, Colour, Harness, StoreKind, tap
 from resetkit import (
     Argon2TokenHasher,
+    DuplicateSelectorError,
     KeyedTokenHasher,
+    Mail,
     TokenRecord,
     _manager,
     _sync,
@@ -47,8 +49,9 @@ from resetkit.dispatch import AsyncTaskDispatcher, ThreadDispatcher
 from resetkit.events import Event, log_event
 from resetkit.hashing import _mac
 from resetkit.mailers import AsyncSMTPMailer, SMTPMailer, default_message, smtp
-from resetkit.stores import sqlite
+from resetkit.stores import SQLiteTokenStore, sqlite
 from resetkit.testing._minting import shapes
+from resetkit.testing._records import record
 from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle
 from smtp_server import PASSWORD, USERNAME, MailServer
 
@@ -510,7 +513,7 @@ def quote_the_token(text: str) -> object:
     raise ValueError(f"this is no token: {text}")
 
 
-def leave(value: object) -> object:
+def leave(value: object, *_: object) -> object:
     return value
 
 
@@ -569,3 +572,31 @@ def test_a_planted_leak_is_found(
         play(story)
     monkeypatch.undo()
     assert found in story.search.found()
+
+
+class BrokenMailer(SMTPMailer):
+    """Fails before it connects."""
+
+    def _message(self, mail: Mail) -> Any:
+        raise LookupError(type(mail).__name__)
+
+
+def of_the_application(order: int) -> None:
+    raise KeyError(order)
+
+
+def test_the_error_that_the_application_handles_meanwhile_keeps_its_variables(tmp_path: Path) -> None:
+    """A failing operation forgets what it had in hand itself, and nothing of its caller's."""
+    mail: Any = None
+    mailer = BrokenMailer("smtp.example.org", sender="no-reply@app.example")
+    with closing(SQLiteTokenStore(tmp_path / "tokens.sqlite3")) as store:
+        store.add(record("s1"), quotas=(), keep=1)
+        try:
+            of_the_application(42)
+        except KeyError as handled:
+            with pytest.raises(DuplicateSelectorError):
+                store.add(record("s1", "bob"), quotas=(), keep=1)
+            with pytest.raises(LookupError):
+                mailer.send(mail)
+            frames = [frame.f_locals for frame, _ in traceback.walk_tb(handled.__traceback__)]
+            assert frames[-1] == {"order": 42}

@@ -70,12 +70,13 @@ def hidden(value: T) -> T:
     return cast("T", Secret(value)) if isinstance(value, str) else value
 
 
-def clear_locals(error: BaseException) -> None:
+def clear_locals(error: BaseException, outer: BaseException | None) -> None:
     """Forget the variables of the calls that ended with `error`, and with those that led to it.
 
-    A traceback keeps them, and a library that was handed a mail or a row has it there in clear. Lines stay.
+    A traceback keeps them, and a library that was handed a mail or a row has it there in clear. Lines stay. `outer` is
+    what ``sys.exception()`` was before: the caller's own error, which it is handling, and which keeps its variables.
     """
-    cleared: list[BaseException] = []
+    cleared = [outer]
     behind: BaseException | None = error
     while behind is not None and behind not in cleared:
         traceback.clear_frames(behind.__traceback__)

@@ -2,6 +2,7 @@
 
 import smtplib
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -85,12 +86,13 @@ class SMTPMailer:
 
     def send(self, mail: Mail, /) -> None:
         """See `Mailer.send`."""
+        outer = sys.exception()
         try:
             message = self._message(mail)
             with self._connection() as connection:
                 connection.send_message(message, self._sender, [mail.to])
         except BaseException as error:
-            clear_locals(error)
+            clear_locals(error, outer)
             raise
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ first statement, so that nothing is read that another is about to change.
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -198,6 +199,7 @@ class SQLiteTokenStore:
         Closing alone would keep the file locked as long as somebody keeps the error: its traceback holds the cursor of
         a read that was cut off, and SQLite ends the transaction with the last statement only.
         """
+        outer = sys.exception()
         with self._at_rest:
             self._at_rest.wait_for(lambda: not self._holding)
             self._busy += 1
@@ -209,7 +211,7 @@ class SQLiteTokenStore:
                 with suppress(sqlite3.Error):
                     connection.rollback()
                 connection.close()
-                clear_locals(error)
+                clear_locals(error, outer)
                 raise
             self._idle.append(connection)
             if self._closed:
