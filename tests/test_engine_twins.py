@@ -12,7 +12,7 @@ import test_codes
 import test_flows
 import test_hashing
 import test_jobs
-from broken_managers import compare_without_counting, judge_before_the_secret
+from broken_managers import compare_without_counting, judge_before_the_secret, release_after_any_failure
 from harness import Harness
 from resetkit import Account, InvalidTokenError, ResetReceipt, TokenRecord, _manager, hashing
 from resetkit._jobs import ResetJob
@@ -28,17 +28,6 @@ async def mail_to_the_typed_address(engine: Engine, identifier: str) -> Account 
 
 
 async def leave_the_sessions(_engine: Engine, _account_id: str) -> None: ...
-
-
-async def release_after_any_failure(
-    engine: Engine, record: TokenRecord, part: Any, claim_id: str, new_password: str
-) -> BaseException | None:
-    try:
-        await engine._accounts.set_password(record.account_id, new_password)
-    except BaseException as error:  # noqa: BLE001  # that is the fault
-        await engine._release(record, part, claim_id)
-        return error
-    return None
 
 
 def tell_strangers(_engine: Engine, _token: object, record: TokenRecord | None, **_: object) -> InvalidTokenError:

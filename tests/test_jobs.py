@@ -371,7 +371,7 @@ def test_any_text_is_a_job_or_is_said_to_be_none(text: str) -> None:
         decode_job(text)
     except UnusableJobError as unusable:
         assert unusable.reason in {"malformed", "version"}  # noqa: PT017  # either outcome is right
-        assert str(unusable) == unusable.reason  # noqa: PT017
+        assert str(unusable) == unusable.reason  # noqa: PT017  # as above
 
 
 @pytest.mark.parametrize(

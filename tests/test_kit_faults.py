@@ -24,7 +24,7 @@ def frame_within(module: str, caller: FrameType | None) -> Any:
     """A stand-in for the frame of a module's function."""
 
     class Frame:
-        f_globals = {"__name__": module}  # noqa: RUF012
+        f_globals = {"__name__": module}  # noqa: RUF012  # as a frame has it
         f_back = caller
 
     return Frame()

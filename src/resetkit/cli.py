@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(target: str, examples: int | None) -> int:
-    # The other commands need none of it.
-    from resetkit._conformance import run_conformance  # noqa: PLC0415
-    from resetkit.testing import BrokenPromiseError  # noqa: PLC0415
+    from resetkit._conformance import run_conformance  # noqa: PLC0415  # the other commands need none of it
+    from resetkit.testing import BrokenPromiseError  # noqa: PLC0415  # as above
 
     try:
         return run_conformance(target, examples)

@@ -22,8 +22,8 @@ settings.configure(
 )
 django.setup()
 
-from resetkit_django.models import AccountLock, Token  # noqa: E402
-from resetkit_django.store import AsyncDjangoTokenStore, DjangoTokenStore  # noqa: E402
+from resetkit_django.models import AccountLock, Token  # noqa: E402  # Django must be set up first
+from resetkit_django.store import AsyncDjangoTokenStore, DjangoTokenStore  # noqa: E402  # as above
 
 
 def hurry(connection: Any, **_: object) -> None:
