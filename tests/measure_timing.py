@@ -1,7 +1,8 @@
 """How long answers take for known and unknown accounts, for every way to run the library: a table of docs/timing.md.
 
 ``python tests/measure_timing.py 1000`` for a look, ``5000`` for figures to publish. The exit code is 0 if every row has
-the verdict that the documentation claims.
+the verdict that the documentation claims. ``python tests/measure_timing.py power 20`` runs each of the measurement's
+self-tests so often, and says how often it passed.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
 from resetkit.stores import SQLiteTokenStore
 from resetkit.testing import AsyncFakeAccounts
 from resetkit.testing.timing import DEFAULT_MARGIN, Report, Verdict, addresses, measure, measure_async, roomy_policy
+from test_timing import TestWhatItFinds
 
 MAIL: Final = 0.05  # seconds; what a mail server takes
 PAUSE: Final = 0.001  # seconds between calls, so that the jobs of earlier rounds run beside the next
@@ -299,9 +301,13 @@ def rows(rounds: int) -> Generator[tuple[str, Setting, Measurement, int, Verdict
     yield "typing a code, Argon2", Setting(colour="sync", dispatch="queued", store="memory"), slow, SLOW_ROUNDS, "PASS"
 
 
-def main(rounds: int, only: str = "") -> int:
+def head() -> None:
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, load {load}, n = {rounds}\n")
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, load {load} at the start\n")
+
+
+def main(rounds: int, only: str = "") -> int:
+    head()
     print("| what | manager | dispatch | store | median, known | known less unknown | unknown less unknown | bound |")
     print("|---|---|---|---|---|---|---|---|")
     unexpected = 0
@@ -328,5 +334,23 @@ def main(rounds: int, only: str = "") -> int:
     return min(unexpected, 1)
 
 
+def power(runs: int) -> int:
+    """The self-tests again and again: what is sound must pass each time, what is broken must be found each time."""
+    head()
+    print("| self-test | runs | passed |\n|---|---|---|")
+    failed = 0
+    for name, test in vars(TestWhatItFinds).items():
+        if name.startswith("test_"):
+            passed = 0
+            for _ in range(runs):
+                with suppress(AssertionError):
+                    test(TestWhatItFinds())
+                    passed += 1
+            print(f"| {name[5:].replace('_', ' ')} | {runs} | {passed} |", flush=True)
+            failed += runs - passed
+    return min(failed, 1)
+
+
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))
+    first, *more = sys.argv[1:]
+    sys.exit(power(int(*more)) if first == "power" else main(int(first), *more))

@@ -188,6 +188,11 @@ class TestTheVerdict:
     def test_follows_from_the_intervals_and_the_tails(self, shifts: Shifts, verdict: str) -> None:
         assert judge(times(shifts)).verdict == verdict
 
+    def test_few_rounds_show_a_leak_and_pass_nothing(self) -> None:
+        assert judge(times({"K": lambda _: 100}, rounds=40)).verdict == "LEAK"
+        assert judge(times(rounds=399)).verdict == "INCONCLUSIVE"
+        assert judge(times(rounds=400)).verdict == "PASS"
+
     def test_the_margin_is_the_callers(self) -> None:
         """The planted leak grows with it: four margins."""
         assert judge(times({"K": lambda _: 30}), margin=timedelta(microseconds=20)).verdict == "LEAK"
@@ -202,13 +207,14 @@ class TestTheVerdict:
         assert interval.bound == 552
         assert timing._interval([-each * 1000 for each in range(1000)], [0] * 1000).bound == 552
 
-    def test_the_interval_holds_the_median_as_often_as_it_says(self) -> None:
+    @pytest.mark.parametrize("rounds", [40, 400])
+    def test_the_interval_holds_the_median_as_often_as_it_says(self, rounds: int) -> None:
         """999 of 1000 intervals hold it, whatever the distribution: in 2000 trials about 2 do not."""
         noise = random.Random(11)
         missed = 0
         for _ in range(2000):
-            sample = [int(noise.paretovariate(1.2) * 1000) for _ in range(400)]
-            interval = timing._interval(sample, [0] * 400)
+            sample = [int(noise.paretovariate(1.2) * 1000) for _ in range(rounds)]
+            interval = timing._interval(sample, [0] * rounds)
             missed += not interval.low <= 2 ** (1 / 1.2) <= interval.high
         assert missed < 10
 
@@ -230,8 +236,8 @@ class TestTheVerdict:
         uneven["K"] = uneven["K"][1:]
         with pytest.raises(ConfigurationError, match="one time for each round"):
             judge(uneven)
-        with pytest.raises(ConfigurationError, match="number of rounds must be at least 400"):
-            judge(times(rounds=399))
+        with pytest.raises(ConfigurationError, match="number of rounds must be at least 40"):
+            judge(times(rounds=39))
 
 
 class TestTheReport:
@@ -250,6 +256,10 @@ class TestTheReport:
     )
     def test_says_what_it_means(self, shifts: Shifts, says: str) -> None:
         assert str(judge(times(shifts))).startswith(says)
+
+    def test_says_that_few_rounds_cannot_pass(self) -> None:
+        assert str(judge(times(rounds=399))).startswith("INCONCLUSIVE: no leak was seen, but fewer than 400 rounds")
+        assert "reaches across the margin" in str(judge(times({"K": lambda _: 50}, rounds=399)))
 
     def test_shows_every_arm(self) -> None:
         report = judge({arm: [each + shift for each in range(0, 1000_000, 1000)] for arm, shift in LADDER.items()})
@@ -279,6 +289,17 @@ class TestTheRun:
         assert len(asked) == 4 * (100 + 400)
         assert {"".join(sorted(each)) for each in rounds} == {"AKLU"}
         assert len(set(rounds)) == 24
+
+    def test_a_short_one_warms_up_for_a_quarter_of_its_rounds(self) -> None:
+        asked: list[str] = []
+        known = set(KNOWN)
+
+        def call(identifier: str) -> None:
+            asked.append(identifier)
+            timing._be_busy(100 * MICROSECONDS * (identifier in known))
+
+        assert measure(call, known=KNOWN, unknown=UNKNOWN, rounds=40).verdict == "LEAK"
+        assert len(asked) == 4 * (10 + 40)
 
     def test_each_identifier_is_used_as_often_as_the_others_and_never_twice_in_a_row(self) -> None:
         for _ in range(50):
@@ -387,8 +408,8 @@ class TestBadInput:
 
     def test_too_few_rounds_and_odd_margins_are_refused(self) -> None:
         pools: dict[str, Any] = {"known": KNOWN, "unknown": UNKNOWN}
-        with pytest.raises(ConfigurationError, match="rounds must be at least 400"):
-            measure(lambda _: None, **pools, rounds=399)
+        with pytest.raises(ConfigurationError, match="rounds must be at least 40"):
+            measure(lambda _: None, **pools, rounds=39)
         with pytest.raises(ConfigurationError, match="margin must be positive"):
             measure(lambda _: None, **pools, margin=timedelta(0))
         not_callable: Any = "request_reset"

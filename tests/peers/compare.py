@@ -5,6 +5,7 @@ In a virtual environment of its own, from a checkout::
     python -m pip install -e . -r tests/peers/requirements.txt
     python tests/peers/compare.py timing 1000 docs/timing.svg    # rounds; the picture is optional
     python tests/peers/compare.py race 20                        # rounds
+    python tests/peers/compare.py power 20                       # runs; once more beside two busy processes
 
 Each system runs in a process and a folder of its own, with a mail server that costs nothing and one that takes 20 ms.
 """
@@ -16,6 +17,7 @@ import platform
 import sys
 import tempfile
 import threading
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from html import escape
@@ -38,7 +40,7 @@ PEERS = {
     "flask_security_app": ("flask-security-too", timedelta(milliseconds=10)),  # hashes for everyone, not the same way
 }
 SLOW = {"fastapi_users_app", "flask_security_app"}  # a round lasts up to a second
-FEW = 400
+FEW, FEWEST = 400, 40
 
 
 def opened(module, folder, mail=0.0):
@@ -46,24 +48,23 @@ def opened(module, folder, mail=0.0):
     return import_module(module).Peer(Path(folder), mail)
 
 
-def measured(module, mail, rounds):
-    """The name and the report of one system, with a mailer that takes `mail` seconds."""
+def measured(module, mail, rounds, runs=1):
+    """The name and the reports of one system, with a mailer that takes `mail` seconds."""
     from resetkit.testing.timing import addresses, measure, measure_async
 
     known, unknown = addresses(500, domain="example.com"), addresses(1500, domain="example.com")
-    options = {"known": known, "unknown": unknown, "rounds": FEW if module in SLOW else rounds}
-    options["margin"] = PEERS[module][1]
+    options = {"known": known, "unknown": unknown, "rounds": rounds, "margin": PEERS[module][1]}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         peer = opened(module, folder, mail)
         if not getattr(peer, "is_async", False):
             peer.add(known)
-            report = measure(peer.ask, **options)
+            reports = [measure(peer.ask, **options) for _ in range(runs)]
             getattr(peer, "close", lambda: None)()
-            return peer.name, report
+            return peer.name, reports
 
         async def run():
             await peer.add(known)
-            return await measure_async(peer.ask, **options)
+            return [await measure_async(peer.ask, **options) for _ in range(runs)]
 
         return peer.name, asyncio.run(run())
 
@@ -123,7 +124,7 @@ def timing(rounds, picture=None):
     bars = []
     for module in PEERS:
         for mail in (0.0, MAIL):
-            name, report = in_a_process(measured, module, mail, rounds)
+            name, (report,) = in_a_process(measured, module, mail, FEW if module in SLOW else rounds)
             known, again = report.differences["K"], report.differences["A"]
             label = f"{name} {version(PEERS[module][0])}"
             milliseconds = f"{mail * 1000:.0f} ms"
@@ -132,6 +133,20 @@ def timing(rounds, picture=None):
             bars.append((f"{name}, mail {milliseconds}", known))
     if picture:
         Path(picture).write_text(drawn(bars))
+
+
+def power(runs):
+    """How often the measurement comes to the same verdict, with mail that costs nothing: the least leak there is."""
+    head()
+    print("| system | runs | verdicts | rounds | known less unknown, least and most |\n|---|---|---|---|---|")
+    for module in PEERS:
+        name, reports = in_a_process(measured, module, 0.0, FEWEST if module in SLOW else FEW, runs)
+        verdicts = ", ".join(f"{verdict} {count}" for verdict, count in Counter(r.verdict for r in reports).items())
+        rounds = sorted({report.rounds for report in reports})
+        medians = sorted(report.differences["K"].median for report in reports)
+        spread = f"{medians[0]:+.1f}, {medians[-1]:+.1f}"
+        label = f"{name} {version(PEERS[module][0])}"
+        print(f"| {label} | {runs} | {verdicts} | {', '.join(map(str, rounds))} | {spread} |", flush=True)
 
 
 def race(rounds):
@@ -203,9 +218,10 @@ def main(what="", rounds="", *picture):
     if missing:
         names = ", ".join(missing)
         return f"{names}: not installed. See the top of this file, or: pip install -e . -r tests/peers/requirements.txt"
-    if what not in {"timing", "race"} or not rounds.isdecimal():
+    commands = {"timing": timing, "race": race, "power": power}
+    if what not in commands or not rounds.isdecimal():
         return __doc__
-    (timing if what == "timing" else race)(int(rounds), *picture)
+    commands[what](int(rounds), *picture)
     return None
 
 

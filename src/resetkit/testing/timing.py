@@ -49,8 +49,9 @@ _ARMS: Final[tuple[Arm, ...]] = ("K", "U", "A", "L")
 _ARM_NAMES: Final[dict[Arm, str]] = {"K": "known", "U": "unknown", "A": "unknown again", "L": "planted leak"}
 _PLANTED: Final = 4  # margins: 200 µs for the default one
 _LEAST_POOL: Final = 500
-_LEAST_ROUNDS: Final = 400  # fewer give an interval that says little
-_WARM_UP: Final = 100  # rounds
+_LEAST_ROUNDS: Final = 40  # with fewer the interval would rest on the outermost times
+_LEAST_TO_PASS: Final = 400  # fewer see too little of what is rare
+_WARM_UP: Final = 100  # rounds, or a quarter of those that count
 _TRIES: Final = 3
 _QUANTILE_999: Final = 3.29  # of the normal distribution, two-sided 99.9 %
 _TAIL_ALARM: Final = 4.42  # the same, for two-sided 10⁻⁵: the tails are looked at several times in a run
@@ -134,6 +135,8 @@ class Report:
             return "the controls failed, so this says nothing: use a quieter machine, more rounds or a wider margin"
         if _alarming(self.tails["K"]):
             return "known and unknown differ among the slow calls, whatever the medians say"
+        if known.bound < self.margin:
+            return f"no leak was seen, but fewer than {_LEAST_TO_PASS} rounds can only show one"
         return "the interval reaches across the margin: use more rounds, or a quieter machine"
 
 
@@ -154,10 +157,11 @@ def measure(
     was just seen, is so for all arms alike. ``before(identifier)`` runs in front of each call and is not timed.
 
     `call` must go the same way every time: give a manager ``policy=roomy_policy()``, or its throttle ends the run.
-    Nothing is cropped; 100 rounds to warm up are not counted; the garbage collector is off. A run that is
-    INCONCLUSIVE or INVALID is made again with twice the rounds, twice at most. A LEAK is one at once.
+    Nothing is cropped; up to 100 rounds to warm up are not counted; the garbage collector is off. A run that is
+    INCONCLUSIVE or INVALID is made again with twice the rounds, twice at most. A LEAK is one at once: 40 rounds can
+    show one, and 400 are the least that PASS.
 
-    Raises ConfigurationError for unfit pools, fewer than 400 rounds, or a call that was throttled; what `call` raises
+    Raises ConfigurationError for unfit pools, fewer than 40 rounds, or a call that was throttled; what `call` raises
     comes out as it is.
     """
     check_callable("call", call)
@@ -259,7 +263,7 @@ def judge(times: Mapping[Arm, Sequence[int]], *, margin: timedelta = DEFAULT_MAR
     differences: dict[Arm, Interval] = {arm: _interval(times[arm], times["U"]) for arm in _ARMS if arm != "U"}
     tails: dict[Arm, float] = {arm: _tail(times[arm], times["U"], width) for arm in _ARMS if arm in {"K", "A"}}
     return Report(
-        verdict=_verdict(differences, tails, width),
+        verdict=_verdict(differences, tails, width, rounds),
         rounds=rounds,
         margin=width,
         differences=differences,
@@ -268,13 +272,14 @@ def judge(times: Mapping[Arm, Sequence[int]], *, margin: timedelta = DEFAULT_MAR
     )
 
 
-def _verdict(differences: Mapping[Arm, Interval], tails: Mapping[Arm, float], margin: float) -> Verdict:
+def _verdict(differences: Mapping[Arm, Interval], tails: Mapping[Arm, float], margin: float, rounds: int) -> Verdict:
     known, again, planted = differences["K"], differences["A"], differences["L"]
     if again.bound >= margin or _alarming(tails["A"]) or planted.low <= margin:
         return "INVALID"
     if known.low > margin or known.high < -margin:
         return "LEAK"
-    return "PASS" if known.bound < margin and not _alarming(tails["K"]) else "INCONCLUSIVE"
+    enough = rounds >= _LEAST_TO_PASS
+    return "PASS" if known.bound < margin and enough and not _alarming(tails["K"]) else "INCONCLUSIVE"
 
 
 def _alarming(tail: float) -> bool:
@@ -338,8 +343,9 @@ async def _take_times(
 ) -> dict[Arm, list[int]]:
     taken: dict[Arm, list[int]] = {arm: [] for arm in _ARMS}
     drawn = {arm: _draw(pools[arm]) for arm in _ARMS}
+    warm_up = min(_WARM_UP, rounds // 4)
     with _without_garbage_collector():
-        for _ in range(_WARM_UP + rounds):
+        for _ in range(warm_up + rounds):
             for arm in _random.sample(_ARMS, len(_ARMS)):
                 identifier = next(drawn[arm])
                 busy = planted if arm == "L" else 0
@@ -351,7 +357,7 @@ async def _take_times(
                     raise ConfigurationError(_THROTTLED) from None
                 _be_busy(busy)
                 taken[arm].append(time.perf_counter_ns() - began)
-    return {arm: times[_WARM_UP:] for arm, times in taken.items()}
+    return {arm: times[warm_up:] for arm, times in taken.items()}
 
 
 _THROTTLED: Final = (
