@@ -70,11 +70,14 @@ class TestWhatItFinds:
     """Broken twins: a measurement that has lost its power breaks the build."""
 
     def test_the_shipped_library_passes(self) -> None:
+        """CVE-2020-11063."""
         with opened(dispatcher=ThreadDispatcher(capacity=ROOM)) as manager:
             report = measure_requests(manager, known=KNOWN, unknown=UNKNOWN)
         assert report.verdict == "PASS", report
 
     def test_the_shipped_async_library_passes(self) -> None:
+        """CVE-2020-11063."""
+
         async def run() -> Report:
             manager = AsyncResetManager(
                 AsyncFakeAccounts(ManyAccounts(KNOWN)),
@@ -93,7 +96,10 @@ class TestWhatItFinds:
         assert report.verdict == "PASS", report
 
     def test_work_for_known_accounts_only_is_a_leak(self) -> None:
-        """An early return where there is no account, and all else in the request: here a fiftieth of the usual hash."""
+        """CVE-2024-39329, CVE-2016-2513: all the work in the request, and none where there is nothing to reset.
+
+        The hash here costs a fiftieth of the usual one.
+        """
         accounts, hasher = ManyAccounts(KNOWN), Argon2TokenHasher(time_cost=1, memory_cost=1024)
         with opened(dispatcher=InlineDispatcher(), hasher=hasher) as manager:
 
@@ -106,7 +112,7 @@ class TestWhatItFinds:
         assert report.differences["K"].low > 200
 
     def test_a_return_before_the_job_is_handed_over_is_a_leak(self) -> None:
-        """Some 30 µs: what a margin of 10 µs is for."""
+        """SS-2017-005, SS-2025-001: an early return. Some 30 µs: what a margin of 10 µs is for."""
         accounts = ManyAccounts(KNOWN)
         with opened(dispatcher=ThreadDispatcher(capacity=ROOM)) as manager:
 
@@ -118,6 +124,7 @@ class TestWhatItFinds:
         assert report.verdict == "LEAK", report
 
     def test_a_mail_inside_the_request_is_a_leak(self) -> None:
+        """GHSA-jrc6-fmhw-fpq2, CVE-2026-40263, CVE-2022-36105, H1-3424977."""
         hasher = KeyedTokenHasher([b"k" * 32])
         with opened(SlowMailer(), dispatcher=InlineDispatcher(), hasher=hasher) as manager:
             wide = timedelta(microseconds=250)  # a whole job in each answer is noisy
