@@ -34,8 +34,8 @@ MAIL = 0.02  # seconds
 # so beyond a narrow one.
 PEERS = {
     "resetkit_app": ("resetkit", timedelta(microseconds=50)),
-    "django_view": ("django", timedelta(milliseconds=0.5)),
-    "allauth_view": ("django-allauth", timedelta(milliseconds=0.5)),
+    "django_view": ("django", timedelta(milliseconds=0.2)),
+    "allauth_view": ("django-allauth", timedelta(milliseconds=0.2)),
     "fastapi_users_app": ("fastapi-users", timedelta(milliseconds=0.5)),
     "flask_security_app": ("flask-security-too", timedelta(milliseconds=10)),  # hashes for everyone, not the same way
 }
