@@ -161,7 +161,7 @@ def race(rounds):
 
 # The picture: how far apart known and unknown are, in microseconds, on a log scale.
 
-LEFT, WIDTH, TOP, ROW = 260, 420, 46, 26
+LEFT, WIDTH, TOP, ROW = 290, 390, 46, 26
 LEAST, MOST = 0.1, 1e6
 TICKS = {1: "1 µs", 10: "10 µs", 100: "100 µs", 1e3: "1 ms", 1e4: "10 ms", 1e5: "100 ms", 1e6: "1 s"}
 STYLE = """
