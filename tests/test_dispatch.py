@@ -16,13 +16,17 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from textwrap import dedent
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import pytest
 
-from resetkit import dispatch
+from harness import LINK
+from resetkit import AsyncMailer, AsyncResetManager, Mailer, ResetManager, dispatch
 from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
 from resetkit.errors import ConfigurationError, ThrottledError
+from resetkit.mailers import AsyncConsoleMailer, AsyncMemoryMailer, ConsoleMailer, MemoryMailer
+from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
+from resetkit.testing import AsyncFailingMailer, AsyncFakeAccounts, FailingMailer, FakeAccounts
 
 PATIENCE: Final = 30.0  # seconds until a test that waits gives up; far more than a loaded machine needs
 GLANCE: Final = 0.1  # seconds to look for what must not happen
@@ -1627,3 +1631,40 @@ def test_floor_must_be_positive(make: Callable[..., object], floor: object) -> N
     """A floor that is no positive duration is refused when the dispatcher is made."""
     with pytest.raises(ConfigurationError, match=r"^floor must be "):
         make(floor=floor)
+
+
+class SaysNothing(MemoryMailer):
+    sends_nothing: ClassVar[bool] = False
+
+
+class AsyncSaysNothing(AsyncMemoryMailer):
+    sends_nothing: ClassVar[bool] = False
+
+
+class TestTheWarning:
+    """What cannot keep the bound is said when the manager is made, at the line that makes it."""
+
+    def test_a_sync_manager_warns_of_mails_that_visitors_wait_for(self) -> None:
+        with pytest.warns(RuntimeWarning, match="InlineDispatcher sends each mail") as warned:
+            ResetManager(FakeAccounts(), MemoryTokenStore(), SaysNothing(), link=LINK, dispatcher=InlineDispatcher())
+        assert warned[0].filename == __file__
+
+    def test_an_async_manager_warns_of_mails_that_visitors_wait_for(self) -> None:
+        accounts, dispatcher = AsyncFakeAccounts(FakeAccounts()), AsyncInlineDispatcher()
+        with pytest.warns(RuntimeWarning, match="AsyncInlineDispatcher sends each mail") as warned:
+            AsyncResetManager(accounts, AsyncMemoryTokenStore(), AsyncSaysNothing(), link=LINK, dispatcher=dispatcher)
+        assert warned[0].filename == __file__
+
+    @pytest.mark.parametrize("mailer", [MemoryMailer(), ConsoleMailer(), FailingMailer(MemoryMailer())])
+    def test_mailers_that_send_nothing_go_with_it(self, mailer: Mailer) -> None:
+        ResetManager(FakeAccounts(), MemoryTokenStore(), mailer, link=LINK, dispatcher=InlineDispatcher())
+
+    @pytest.mark.parametrize(
+        "mailer", [AsyncMemoryMailer(), AsyncConsoleMailer(), AsyncFailingMailer(AsyncMemoryMailer())]
+    )
+    def test_async_mailers_that_send_nothing_go_with_it(self, mailer: AsyncMailer) -> None:
+        accounts, dispatcher = AsyncFakeAccounts(FakeAccounts()), AsyncInlineDispatcher()
+        AsyncResetManager(accounts, AsyncMemoryTokenStore(), mailer, link=LINK, dispatcher=dispatcher)
+
+    def test_other_dispatchers_go_with_any_mailer(self) -> None:
+        ResetManager(FakeAccounts(), MemoryTokenStore(), SaysNothing(), link=LINK).close(0)

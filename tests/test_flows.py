@@ -649,6 +649,18 @@ class TestOperators:
         with pytest.raises(LookupError):
             kit.issue()
 
+    @pytest.mark.parametrize("account_id", ["", "x" * 256, "a\0", "\ud800"])
+    def test_an_id_that_no_account_can_have_is_asked_of_nobody(self, kit: Harness, account_id: str) -> None:
+        def never(*_: object, **__: object) -> None:
+            raise AssertionError
+
+        kit.replace("accounts", "get", never)
+        kit.replace("store", "revoke", never)
+        with pytest.raises(LookupError):
+            kit.issue(account_id)
+        assert kit.revoke(account_id) == 0
+        assert kit.of(TokensRevoked)[-1].count == 0
+
     def test_a_store_that_refuses_without_a_quota_is_named(self, kit: Harness) -> None:
         with kit.failing("store.add before", DuplicateSelectorError()), pytest.raises(DuplicateSelectorError):
             kit.issue()

@@ -153,6 +153,12 @@ class TestChangeOver:
             assert refused.value.reason == "unknown"
 
 
+@pytest.mark.parametrize("name", ["argon2 with keys", "keyed"])
+def test_a_hash_names_its_key_as_every_version_does(name: str) -> None:
+    """Eight bytes of HMAC-SHA-256 under the key itself: with another name, no stored hash would be verified."""
+    assert HASHERS[name]().hash(SECRET).split("$")[:2] == ["hmac-sha256", "b5d901f494ebafc2"]
+
+
 class TestConstruction:
     @pytest.mark.parametrize(
         "keys",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from typing_extensions import override
@@ -17,19 +17,17 @@ from typing_extensions import override
 from harness import ManyAccounts
 from resetkit import (
     Argon2TokenHasher,
-    AsyncMailer,
     AsyncResetManager,
     ConfigurationError,
     KeyedTokenHasher,
     Mail,
-    Mailer,
     ResetManager,
     ResetPolicy,
 )
-from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
-from resetkit.mailers import AsyncConsoleMailer, AsyncMemoryMailer, ConsoleMailer, MemoryMailer
+from resetkit.dispatch import AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
+from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
-from resetkit.testing import AsyncFailingMailer, AsyncFakeAccounts, FailingMailer, FakeAccounts, timing
+from resetkit.testing import AsyncFakeAccounts, timing
 from resetkit.testing.timing import (
     Arm,
     Report,
@@ -441,43 +439,6 @@ class TestBadInput:
             pytest.raises(ConfigurationError, match="roomy_policy"),
         ):
             measure_requests(manager, known=KNOWN, unknown=UNKNOWN)
-
-
-class SaysNothing(MemoryMailer):
-    sends_nothing: ClassVar[bool] = False
-
-
-class AsyncSaysNothing(AsyncMemoryMailer):
-    sends_nothing: ClassVar[bool] = False
-
-
-class TestInline:
-    """What cannot keep the bound is said when the manager is made, at the line that makes it."""
-
-    def test_a_sync_manager_warns_of_mails_that_visitors_wait_for(self) -> None:
-        with pytest.warns(RuntimeWarning, match="InlineDispatcher sends each mail") as warned:
-            ResetManager(FakeAccounts(), MemoryTokenStore(), SaysNothing(), link=LINK, dispatcher=InlineDispatcher())
-        assert warned[0].filename == __file__
-
-    def test_an_async_manager_warns_of_mails_that_visitors_wait_for(self) -> None:
-        accounts, dispatcher = AsyncFakeAccounts(FakeAccounts()), AsyncInlineDispatcher()
-        with pytest.warns(RuntimeWarning, match="AsyncInlineDispatcher sends each mail") as warned:
-            AsyncResetManager(accounts, AsyncMemoryTokenStore(), AsyncSaysNothing(), link=LINK, dispatcher=dispatcher)
-        assert warned[0].filename == __file__
-
-    @pytest.mark.parametrize("mailer", [MemoryMailer(), ConsoleMailer(), FailingMailer(MemoryMailer())])
-    def test_mailers_that_send_nothing_go_with_it(self, mailer: Mailer) -> None:
-        ResetManager(FakeAccounts(), MemoryTokenStore(), mailer, link=LINK, dispatcher=InlineDispatcher())
-
-    @pytest.mark.parametrize(
-        "mailer", [AsyncMemoryMailer(), AsyncConsoleMailer(), AsyncFailingMailer(AsyncMemoryMailer())]
-    )
-    def test_async_mailers_that_send_nothing_go_with_it(self, mailer: AsyncMailer) -> None:
-        accounts, dispatcher = AsyncFakeAccounts(FakeAccounts()), AsyncInlineDispatcher()
-        AsyncResetManager(accounts, AsyncMemoryTokenStore(), mailer, link=LINK, dispatcher=dispatcher)
-
-    def test_other_dispatchers_go_with_any_mailer(self) -> None:
-        ResetManager(FakeAccounts(), MemoryTokenStore(), SaysNothing(), link=LINK).close(0)
 
 
 class TestRoomyPolicy:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -28,7 +29,8 @@ from resetkit import (
     ThrottledError,
     TokenRecord,
 )
-from resetkit._checks import is_header_text
+from resetkit._checks import is_header_text, is_id
+from resetkit._confidential import clear_locals, hidden
 from resetkit._jobs import UnusableJobError, clean_context
 from resetkit.events import Event, JobLost, MailFailed, SessionsNotEnded, TokensPurged, log_event
 from resetkit.testing._records import NOW, record
@@ -51,7 +53,7 @@ class TestAccount:
 
     @pytest.mark.parametrize(
         "email",
-        ["a@b", ADDRESS, "a.b+c@d.example", "ü@bücher.example", "x" * 200 + "@example.org", "o'neil@example.org"],
+        ["a@b", ADDRESS, "a.b+c@d.example", "ü@bücher.example", "x" * 252 + "@b", "o'neil@example.org"],
     )
     def test_an_address_is_kept_as_it_is(self, email: str) -> None:
         assert account(email=email).email == email
@@ -73,7 +75,7 @@ class TestAccount:
             '"a@evil.example x"@victim.example',  # CVE-2025-13033
             "alice@example.org)bob@evil.example",  # CVE-2023-27043
             "a@b\r\nDATA\r\n",  # CVE-2015-9097
-            "x" * 254 + "@b",
+            "x" * 253 + "@b",
             "=?utf-8?q?boss=40bank.example=0d=0aReply-To=3A_m=40evil.org?=@mallory.org",
             "a@=?utf-8?q?evil.org?=",
             "a@b..c",
@@ -190,6 +192,63 @@ HOLDERS: dict[str, Callable[[], Any]] = {
 def holder(request: pytest.FixtureRequest) -> Any:
     """Made in the test, not at import, so that a fault in making it shows."""
     return request.param()
+
+
+class TestClearedVariables:
+    """What ends an adapter's call with an error forgets what the call had in hand, as far back as the call goes."""
+
+    @staticmethod
+    def raised(name: str, *, cause: BaseException | None = None) -> Exception:
+        """An error that left a frame with a variable behind."""
+
+        def fail(held: str) -> None:
+            raise LookupError(held) from cause
+
+        with pytest.raises(LookupError) as caught:
+            fail(name)
+        return caught.value
+
+    @staticmethod
+    def held(error: BaseException) -> set[str]:
+        return {str(value) for frame, _ in traceback.walk_tb(error.__traceback__) for value in frame.f_locals.values()}
+
+    def test_an_error_and_all_that_led_to_it_forget(self) -> None:
+        first = self.raised("first")
+        second = self.raised("second", cause=first)
+        third = self.raised("third")
+        third.__context__ = second
+        assert "third" in self.held(third)
+        clear_locals(third, None)
+        assert {"first", "second", "third"} & (self.held(first) | self.held(second) | self.held(third)) == set()
+
+    def test_a_cause_goes_before_a_context_and_nothing_beyond_the_callers_own_forgets(self) -> None:
+        before = self.raised("before")
+        outer = self.raised("outer", cause=before)
+        error = self.raised("error", cause=outer)
+        clear_locals(error, outer)
+        assert "error" not in self.held(error)
+        assert "outer" in self.held(outer)
+        assert "before" in self.held(before)
+
+    def test_errors_that_lead_to_each_other_come_to_an_end(self) -> None:
+        first, second = self.raised("first"), self.raised("second")
+        first.__context__, second.__context__ = second, first
+        clear_locals(first, None)
+        assert {"first", "second"} & (self.held(first) | self.held(second)) == set()
+
+    def test_text_is_hidden_and_what_is_none_is_left_to_be_refused(self) -> None:
+        assert (repr(hidden("secret")), hidden("secret")) == ("<hidden>", "secret")
+        assert hidden(7) == 7
+
+
+@pytest.mark.parametrize(("length", "could"), [(0, False), (1, True), (255, True), (256, False)])
+def test_an_id_has_a_length(length: int, could: bool) -> None:
+    assert is_id("x" * length) is could
+
+
+@pytest.mark.parametrize("text", ["a\0", "\ud800"])
+def test_an_id_is_what_databases_can_hold(text: str) -> None:
+    assert not is_id(text)
 
 
 class TestSecrecy:
