@@ -5,7 +5,7 @@ In a virtual environment of its own, from a checkout::
     python -m pip install -e . -r tests/peers/requirements.txt
     python tests/peers/compare.py timing 1000 docs/timing.svg    # rounds; the picture is optional
     python tests/peers/compare.py race 20                        # rounds
-    python tests/peers/compare.py power 20                       # runs; once more beside two busy processes
+    python tests/peers/compare.py power 20 django_view           # runs; which ones, or all; and beside busy processes
 
 Each system runs in a process and a folder of its own, with a mail server that costs nothing and one that takes 20 ms.
 """
@@ -135,11 +135,11 @@ def timing(rounds, picture=None):
         Path(picture).write_text(drawn(bars))
 
 
-def power(runs):
+def power(runs, *only):
     """How often the measurement comes to the same verdict, with mail that costs nothing: the least leak there is."""
     head()
     print("| system | runs | verdicts | rounds | known less unknown, least and most |\n|---|---|---|---|---|")
-    for module in PEERS:
+    for module in only or PEERS:
         name, reports = in_a_process(measured, module, 0.0, FEWEST if module in SLOW else FEW, runs)
         verdicts = ", ".join(f"{verdict} {count}" for verdict, count in Counter(r.verdict for r in reports).items())
         rounds = sorted({report.rounds for report in reports})
