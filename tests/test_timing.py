@@ -24,10 +24,10 @@ from resetkit import (
     ResetManager,
     ResetPolicy,
 )
-from resetkit.dispatch import AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
+from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher, ThreadDispatcher
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
-from resetkit.testing import AsyncFakeAccounts, timing
+from resetkit.testing import AsyncFakeAccounts, FakeAccounts, timing
 from resetkit.testing.timing import (
     Arm,
     Report,
@@ -439,6 +439,31 @@ class TestBadInput:
             pytest.raises(ConfigurationError, match="roomy_policy"),
         ):
             measure_requests(manager, known=KNOWN, unknown=UNKNOWN)
+
+
+class Sends:
+    def send(self, mail: Mail, /) -> None:
+        raise NotImplementedError
+
+
+class AsyncSends:
+    async def send(self, mail: Mail, /) -> None:
+        raise NotImplementedError
+
+
+class TestInline:
+    """The warning points at the line that makes the manager. Here, since mutation testing adds frames of its own."""
+
+    def test_a_sync_one(self) -> None:
+        with pytest.warns(RuntimeWarning) as warned:
+            ResetManager(FakeAccounts(), MemoryTokenStore(), Sends(), link=LINK, dispatcher=InlineDispatcher())
+        assert warned[0].filename == __file__
+
+    def test_an_async_one(self) -> None:
+        accounts, dispatcher = AsyncFakeAccounts(FakeAccounts()), AsyncInlineDispatcher()
+        with pytest.warns(RuntimeWarning) as warned:
+            AsyncResetManager(accounts, AsyncMemoryTokenStore(), AsyncSends(), link=LINK, dispatcher=dispatcher)
+        assert warned[0].filename == __file__
 
 
 class TestRoomyPolicy:
