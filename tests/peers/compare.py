@@ -208,7 +208,7 @@ def drawn(bars):
     return "\n".join([*lines, "</svg>\n"])
 
 
-def main(what="", rounds="", *picture):
+def main(what="", rounds="", *more):
     missing = []
     for distribution, _ in PEERS.values():
         try:
@@ -219,9 +219,9 @@ def main(what="", rounds="", *picture):
         names = ", ".join(missing)
         return f"{names}: not installed. See the top of this file, or: pip install -e . -r tests/peers/requirements.txt"
     commands = {"timing": timing, "race": race, "power": power}
-    if what not in commands or not rounds.isdecimal():
+    if what not in commands or not rounds.isdecimal() or (what == "power" and not PEERS.keys() >= {*more}):
         return __doc__
-    commands[what](int(rounds), *picture)
+    commands[what](int(rounds), *more)
     return None
 
 
