@@ -649,7 +649,7 @@ class TestOperators:
         with pytest.raises(LookupError):
             kit.issue()
 
-    @pytest.mark.parametrize("account_id", ["", "x" * 256, "a\0", "\ud800"])
+    @pytest.mark.parametrize("account_id", ["", "x" * 256, "a\0", "\ud800", "alice\udfff"])
     def test_an_id_that_no_account_can_have_is_asked_of_nobody(self, kit: Harness, account_id: str) -> None:
         def never(*_: object, **__: object) -> None:
             raise AssertionError

@@ -444,6 +444,13 @@ def tracked(throttle: Throttle) -> int:
 
 
 @both_colours
+def test_a_key_that_was_counted_with_others_keeps_its_window_when_it_gets_one_of_its_own(factory: Factory) -> None:
+    calls: list[Call] = [("first", 0, (3, 10)), ("second", 5, (3, 10)), ("second", 1, (3, 10))]
+    from_own_place: list[Call] = [("second", 5, (3, 10)), ("second", 1, (3, 10))]  # free since 10
+    assert answers(factory(1), calls + from_own_place) == [0, 0, 0, 0, 15 - 12]
+
+
+@both_colours
 def test_flood_fills_no_more_than_the_capacity(factory: Factory) -> None:
     """At most `capacity` keys of a limit are kept one by one, at any time of a flood."""
     throttle = factory(FLOOD_CAPACITY)
@@ -675,7 +682,8 @@ def test_fork_while_a_thread_holds_the_lock() -> None:
 @pytest.mark.parametrize("capacity", [0, -1, True, 1.5, "1000", None])
 def test_capacity_must_be_a_positive_number(make: Callable[..., object], capacity: object) -> None:
     """A capacity that is no whole number of at least 1 is refused when the throttle is made."""
-    with pytest.raises(ConfigurationError, match="capacity"):
+    bound = "at least 1" if capacity in {0, -1} else "of type int"
+    with pytest.raises(ConfigurationError, match=f"^capacity must be {bound}, not"):
         make(capacity=capacity)
 
 
