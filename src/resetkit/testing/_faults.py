@@ -4,10 +4,13 @@ Each has happened or has not: what the model says before or after it, and nothin
 """
 
 import asyncio
+import gc
 import sys
 import threading
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dis import opmap
 from types import FrameType
 from typing import Any, Final
 
@@ -19,7 +22,7 @@ from resetkit.testing._store_model import StoreModel
 from resetkit.values import TokenRecord
 
 KILLS: Final = 60  # for each scenario at most, or as many as the kit has examples; each costs a forked process
-MOST_FAULTS: Final = 200  # for each scenario; no driver is called as often for one operation
+MOST_CALLS: Final = 1_000_000  # of a driver: no operation makes as many
 TURNS: Final = (*range(8), *(2**power for power in range(3, 16)))  # many, where a thread or a server is waited for
 
 Snapshot = dict[str, TokenRecord | None]
@@ -76,20 +79,37 @@ def _brief(record: TokenRecord | None) -> str:
 # A driver that fails.
 
 
-def check_failing_driver(kit: Kit, modules: Sequence[str]) -> None:
-    """Each call of the driver in turn fails: before its work is done, and after it, when only the reply is lost."""
+def check_failing_driver(kit: Kit, modules: Sequence[str], *, purges: bool) -> None:
+    """Each call of the driver in turn fails: before its work is done, and after it, when only the reply is lost.
+
+    Of each operation's calls at most as many as the kit has examples.
+    """
     modules = (modules,) if isinstance(modules, str) else tuple(modules)
     driver = _Driver(modules)
-    for number in range(len(scenarios(""))):
-        for late in (False, True):
-            nth = 1
-            while nth < MOST_FAULTS and _fail_one_call(kit, driver, number, nth, late=late):
-                nth += 1
+    with _leftovers_are_ours():
+        for number in range(len(scenarios("", purges=purges))):
+            for late in (False, True):
+                before = driver.calls
+                _fail_one_call(kit, driver, number, MOST_CALLS, late=late)
+                calls = driver.calls - before
+                most = min(calls, kit.examples or calls)
+                for nth in (1 + step * calls // most for step in range(most)):
+                    _fail_one_call(kit, driver, number, nth, late=late)
     expect_that(driver.calls > 0, f"no call of {', '.join(modules)} was seen: name the modules of the driver")
 
 
-def _fail_one_call(kit: Kit, driver: "_Driver", number: int, nth: int, *, late: bool) -> bool:
-    """Whether the operation made as many calls.
+@contextmanager
+def _leftovers_are_ours() -> Generator[None, None, None]:
+    """What a failure leaves unawaited or unclosed is our doing, so Python's warnings of it say nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
+
+
+def _fail_one_call(kit: Kit, driver: "_Driver", number: int, nth: int, *, late: bool) -> None:
+    """Fail the nth call, if the operation makes as many.
 
     Each time on a store of its own: Python looks no further on in a thread where a profile function has raised.
     """
@@ -106,13 +126,12 @@ def _fail_one_call(kit: Kit, driver: "_Driver", number: int, nth: int, *, late: 
         except Exception as error:  # noqa: BLE001  # a driver's failure may come out in any form
             answer, ended, kept = cut.answer, False, error  # as a log or an error tracker keeps it, with its traceback
         finally:
-            failed = driver.disarm()
+            driver.disarm()
         expect(answer, cut.answer, f"{scenario.call.method} returned, {how}")
         kit.within_patience(cut.judge(how, ended=ended))
         del kept
         done = True
     kit.require_done(done)
-    return failed
 
 
 class _Driver:
@@ -140,10 +159,8 @@ class _Driver:
     def arm(self, nth: int, *, late: bool) -> None:
         self._fails_at, self._late, self._armed = nth, late, True
 
-    def disarm(self) -> bool:
-        """Whether it came to the failure."""
-        failed, self._armed = self._fails_at == 0, False
-        return failed
+    def disarm(self) -> None:
+        self._armed = False
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
         wanted = ("c_return", "return") if self._late else ("c_call", "call")
@@ -157,6 +174,8 @@ class _Driver:
         """Whether the call goes from outside into the driver."""
         if event.startswith("c_"):
             return self._is_driver(_module_of(arg)) and not self._is_driver(_name_of(frame))
+        if _is_halfway(frame) or frame.f_code.co_name == "__del__":  # that one the garbage collector calls
+            return False
         return self._is_driver(_name_of(frame)) and not self._is_driver(_name_of(frame.f_back))
 
     def _is_driver(self, module: str) -> bool:
@@ -165,6 +184,12 @@ class _Driver:
 
 def _name_of(frame: FrameType | None) -> str:
     return str(frame.f_globals.get("__name__", "")) if frame else ""
+
+
+def _is_halfway(frame: FrameType) -> bool:
+    """Whether a generator or coroutine pauses or goes on, which looks like a return or a call and is none."""
+    operation, argument = frame.f_code.co_code[frame.f_lasti : frame.f_lasti + 2]
+    return operation == opmap["YIELD_VALUE"] or (operation == opmap["RESUME"] and argument > 0)
 
 
 def _module_of(function: Any) -> str:
@@ -176,9 +201,9 @@ def _module_of(function: Any) -> str:
 # A killed process.
 
 
-async def check_killed(kit: Kit, store: AsyncTokenStore, others: Others) -> None:
+async def check_killed(kit: Kit, store: AsyncTokenStore, others: Others, *, purges: bool) -> None:
     """A process is killed at lines all over each operation."""
-    for number in range(len(scenarios(""))):
+    for number in range(len(scenarios("", purges=purges))):
         lines = await _kill(kit, store, others, number, None)
         expect_that(lines > 0, "the other process ran no line of the store")
         most = min(KILLS, kit.examples or KILLS)
@@ -200,9 +225,9 @@ async def _kill(kit: Kit, store: AsyncTokenStore, others: Others, number: int, a
 # A cancelled task.
 
 
-def check_cancelled(kit: Kit) -> None:
+def check_cancelled(kit: Kit, *, purges: bool) -> None:
     """A task is cancelled after each of the first turns of the loop that an operation takes."""
-    for number in range(len(scenarios(""))):
+    for number in range(len(scenarios("", purges=purges))):
         any(_cancel_one_call(kit, number, turns) for turns in TURNS)  # until one came to its end
 
 

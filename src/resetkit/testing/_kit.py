@@ -199,7 +199,10 @@ class Conformance(Generic[Port]):
     is_async: ClassVar[bool]
     """The colour of its adapters."""
     examples: ClassVar[int | None] = None
-    """How many examples an explored promise tries, or kills of a process; None for the Hypothesis profile's."""
+    """How many examples an explored promise tries, kills of a process, or failures of a driver in one operation.
+
+    None for the Hypothesis profile's, and for each call of the driver.
+    """
 
     promised: ClassVar[dict[str, Check]] = {}
     """The kit's tests, by name, as they were written."""

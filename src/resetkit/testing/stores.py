@@ -973,7 +973,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
         And the store goes on: nothing is left locked, half done or unusable.
         """
-        check_failing_driver(self, self.drivers())
+        check_failing_driver(self, self.drivers(), purges=not self.expires_by_itself)
 
     @promise("")
     async def test_of_claims_from_several_processes_one_wins(self, store: AsyncTokenStore) -> None:
@@ -1000,7 +1000,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
     async def test_a_killed_process_leaves_each_operation_done_or_not(self, store: AsyncTokenStore) -> None:
         """A process killed at any line of an operation leaves it done or not done, and nothing locked."""
         with Others(self.other_process(self.adapter), 1) as others:
-            await check_killed(self, store, others)
+            await check_killed(self, store, others, purges=not self.expires_by_itself)
 
     # Secrecy.
 
@@ -1111,7 +1111,7 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
     @explored_promise("")
     def test_a_cancelled_call_has_happened_or_has_not(self) -> None:
         """If the task is cancelled anywhere in an operation, it happened as a whole or not, and the store goes on."""
-        check_cancelled(self)
+        check_cancelled(self, purges=not self.expires_by_itself)
 
 
 # What several calls of a check share.
