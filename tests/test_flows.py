@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -679,6 +680,22 @@ class TestOperators:
         assert kit.of(TokensPurged)[-1].count == 5
         assert all(kit.record(token) is None for token in tokens)
         kit.reset(live)
+
+    def test_a_purge_rests_after_each_batch_so_that_others_get_their_turn(self, kit: Harness) -> None:
+        times, work = list[tuple[float, float]](), 0.005  # seconds
+
+        def purge(*, before: datetime, limit: int) -> int:
+            began = time.monotonic()
+            while time.monotonic() < began + work:
+                pass
+            times.append((began, time.monotonic()))
+            return 3 - len(times)
+
+        kit.replace("store", "purge", purge)
+        assert kit.purge() == 2 + 1
+        (_, first), (second, ended), (third, _) = times
+        assert second - first >= 3 * work
+        assert third - ended >= 3 * work
 
 
 def void(_result: object) -> None:

@@ -165,6 +165,8 @@ class InPlace:
     async def protect(self, work: Coroutine[Any, Any, Any], /) -> Any:
         return await work
 
+    async def rest(self, seconds: float, /) -> None: ...
+
     async def close(self, timeout: float, /) -> None: ...
 
 

@@ -119,6 +119,7 @@ T = TypeVar("T")
 _logger: Final = logging.getLogger("resetkit")
 
 OPERATOR_LIFETIME: Final = timedelta(hours=24)
+REST: Final = 3  # times as long as a batch takes, a purge then leaves the store to others
 NO_CONTEXT: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -148,6 +149,10 @@ class Runtime(Protocol):
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         """Run `work` to its end, whatever becomes of the caller."""
+        ...
+
+    async def rest(self, seconds: float, /) -> None:
+        """Let others work for so long."""
         ...
 
     async def close(self, timeout: float, /) -> None:
@@ -663,10 +668,13 @@ class Engine:
         return count
 
     async def purge_tokens(self) -> int:
-        """Delete the records past their keep time, in small batches, and say how many."""
+        """Delete the records past their keep time, in small batches with rests between them, and say how many."""
         before, batch, count = self._now(), self._policy.purge_batch, 0
+        began = time.monotonic()
         while purged := await self._store.purge(before=before, limit=batch):
             count += purged
+            await self._runtime.rest(REST * (time.monotonic() - began))
+            began = time.monotonic()
         self._emit(events.TokensPurged(count=count))
         return count
 
@@ -795,6 +803,9 @@ class LoopRuntime:
         except asyncio.CancelledError:
             task.add_done_callback(_log_failure)
             raise
+
+    async def rest(self, seconds: float, /) -> None:
+        await asyncio.sleep(seconds)
 
     async def close(self, timeout: float, /) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ inside a running one too. This is the only clever file.
 """
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -124,6 +125,9 @@ class _ThreadRuntime:
             with self._idle:
                 self._protected -= 1
                 self._idle.notify_all()
+
+    async def rest(self, seconds: float, /) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251  # no loop runs this
 
     async def close(self, timeout: float, /) -> None:
         with self._idle:

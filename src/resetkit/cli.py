@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from resetkit._demo import run_demo
+from resetkit._manager import REST
 from resetkit.errors import ConfigurationError
 from resetkit.policy import ResetPolicy
 from resetkit.stores.sqlite import SQLiteTokenStore
@@ -65,10 +67,13 @@ def _purge(file: Path) -> int:
 
 
 def _purge_in_batches(store: SQLiteTokenStore) -> int:
-    """Small batches, so that writers wait for milliseconds only; progress where somebody watches."""
+    """As a manager does; progress where somebody watches."""
     before, batch, count = datetime.now(UTC), ResetPolicy().purge_batch, 0
+    began = time.monotonic()
     while purged := store.purge(before=before, limit=batch):
         count += purged
+        time.sleep(REST * (time.monotonic() - began))
+        began = time.monotonic()
         if sys.stderr.isatty():
             print(f"\r{count} records so far", end="", file=sys.stderr, flush=True)
     if count and sys.stderr.isatty():

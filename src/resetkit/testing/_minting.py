@@ -31,6 +31,9 @@ class _InPlace:
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         raise NotImplementedError("only a redemption is protected, and nothing is redeemed here")
 
+    async def rest(self, seconds: float, /) -> None:
+        raise NotImplementedError("nothing is purged here")
+
     async def close(self, timeout: float, /) -> None:
         """Nothing to wait for."""
 
