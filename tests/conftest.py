@@ -1,6 +1,7 @@
 """Fixtures that every file may use."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from hypothesis import HealthCheck, settings
 
 from harness import Colour, Harness, StoreKind
 from resetkit.stores import MemoryTokenStore, SQLiteTokenStore
+from servers import Servers
 
 settings.register_profile(
     "resetkit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
-settings.register_profile("mutants", settings.get_profile("resetkit"), derandomize=True, max_examples=20)
+settings.register_profile("few", settings.get_profile("resetkit"), max_examples=20)
+settings.register_profile("mutants", settings.get_profile("few"), derandomize=True)
 settings.load_profile("resetkit")
 
 MakeHarness = Callable[..., Harness]
@@ -64,3 +67,10 @@ def store(store_kind: StoreKind, tmp_path: Path) -> Iterator[MemoryTokenStore | 
         sqlite = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
         yield sqlite
         sqlite.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Real servers by name: ``servers["postgres"]`` starts one when it is first asked for."""
+    with ExitStack() as stack:
+        yield Servers(stack)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
 MODULES = [
-    *("stores", "mailers", "dispatch", "throttle", "events"),
+    *("stores", "stores.redis", "stores.sqlalchemy", "mailers", "dispatch", "throttle", "events"),
     *("testing", "testing.strategies", "testing.timing", "testing.vectors"),
 ]
 
@@ -35,6 +36,8 @@ def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
     for name, value in document.namespace.items():
         if name in {"manager", "asking", "working", "watched"}:
             value.close()
+        if isinstance(value, sqlalchemy.Engine):
+            value.dispose()
 
 
 def test_the_readme_has_code_to_run() -> None:

@@ -1,6 +1,9 @@
 """How a secret stays out of reprs, logs, tracebacks and pickles while it is handled."""
 
+import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, NoReturn, Self, TypeVar, cast
 
 from typing_extensions import override
@@ -68,6 +71,17 @@ class SecretBytes(bytes):
 def hidden(value: T) -> T:
     """`value`, as a `Secret` if it is text; what is none is for a check to refuse, once all secrets are hidden."""
     return cast("T", Secret(value)) if isinstance(value, str) else value
+
+
+@contextmanager
+def forget_locals() -> Generator[None, None, None]:
+    """`clear_locals` for whatever is raised within."""
+    outer = sys.exception()
+    try:
+        yield
+    except BaseException as error:
+        clear_locals(error, outer)
+        raise
 
 
 def clear_locals(error: BaseException, outer: BaseException | None) -> None:

@@ -1,15 +1,23 @@
-"""Counting calls by key, bounded in memory, whoever sends how many keys."""
+"""Counting calls by key: in this process's memory, bounded, or in a storage that processes share."""
 
 import hashlib
+import math
 import secrets
 import struct
 import threading
+import time
 from array import array
 from datetime import datetime, timedelta
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from resetkit._checks import check_whole
 from resetkit._fork import start_afresh_in_child
+from resetkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import limits.aio.storage
+    import limits.storage
 
 _ROWS: Final = 4
 _WIDTH: Final = 2**16
@@ -56,6 +64,50 @@ class AsyncMemoryThrottle:
     async def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
         """As `MemoryThrottle.hit`."""
         return self._throttle.hit(key, limit=limit, window=window, now=now)
+
+
+class LimitsThrottle:
+    """Counts in a storage of the library limits (extra ``limits``), such as Redis, shared by all processes.
+
+    Windows are fixed, from a key's first call on. With ``sliding=True`` the window before weighs in, as far as it still
+    reaches into the last ``window``, so that the limit cannot be had twice around a window's end. Moving windows are
+    not offered: they keep every call. Time is the storage's own: `now` is not read.
+
+    Errors are the storage's. Raises ConfigurationError for an async storage, one without sliding windows, and limits'
+    ``MemoryStorage``, which loses counts when calls come at once: `MemoryThrottle` does not.
+    """
+
+    def __init__(self, storage: "limits.storage.Storage", *, sliding: bool = False) -> None:
+        self._limiter = _limiter("limits", storage, sliding=sliding)
+        self._sliding = sliding
+
+    def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:  # noqa: ARG002  # see above
+        """See `Throttle.hit`. In fixed windows a refused call counts, but prolongs nothing."""
+        item = _item(limit, window)
+        if self._limiter.hit(item, key):
+            return 0
+        if self._sliding:
+            counted = self._limiter.storage.get_sliding_window(item.key_for(key), item.get_expiry())
+            return _whole_seconds(_until_it_slid(limit, window.total_seconds(), *counted), window)
+        return _whole_seconds(self._limiter.get_window_stats(item, key).reset_time - time.time(), window)
+
+
+class AsyncLimitsThrottle:
+    """`LimitsThrottle`, async: the storage is one of ``limits.aio.storage``."""
+
+    def __init__(self, storage: "limits.aio.storage.Storage", *, sliding: bool = False) -> None:
+        self._limiter = _limiter("limits.aio", storage, sliding=sliding)
+        self._sliding = sliding
+
+    async def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:  # noqa: ARG002  # as above
+        """As `LimitsThrottle.hit`."""
+        item = _item(limit, window)
+        if await self._limiter.hit(item, key):
+            return 0
+        if self._sliding:
+            counted = await self._limiter.storage.get_sliding_window(item.key_for(key), item.get_expiry())
+            return _whole_seconds(_until_it_slid(limit, window.total_seconds(), *counted), window)
+        return _whole_seconds((await self._limiter.get_window_stats(item, key)).reset_time - time.time(), window)
 
 
 class _Table:
@@ -133,3 +185,38 @@ class _SharedCounts:
     def _cells(self, key: str) -> list[int]:
         digest = hashlib.blake2b(key.encode(), key=self._seed, digest_size=4 * _ROWS).digest()
         return [row * _WIDTH + number % _WIDTH for row, number in enumerate(struct.unpack(f"<{_ROWS}I", digest))]
+
+
+def _limiter(package: str, storage: object, *, sliding: bool) -> Any:
+    try:
+        strategies, storages = import_module(f"{package}.strategies"), import_module(f"{package}.storage")
+    except ImportError as error:
+        raise ImportError('LimitsThrottle needs limits: python -m pip install "resetkit[limits]"') from error
+    if not isinstance(storage, storages.Storage):
+        raise ConfigurationError(f"storage must be one of {package}.storage, not {type(storage).__name__}")
+    if isinstance(storage, storages.MemoryStorage):  # calls at once go beyond its limit: its first counts get lost
+        raise ConfigurationError("MemoryStorage counts in one process, and not exactly: take MemoryThrottle instead")
+    strategy = strategies.SlidingWindowCounterRateLimiter if sliding else strategies.FixedWindowRateLimiter
+    try:
+        return strategy(storage)
+    except NotImplementedError as error:
+        raise ConfigurationError(f"{type(storage).__name__} has no sliding windows") from error
+
+
+def _item(limit: int, window: timedelta) -> Any:
+    return import_module("limits").RateLimitItemPerSecond(limit, int(window.total_seconds()), namespace="resetkit")
+
+
+def _until_it_slid(
+    limit: int, length: float, before: int, before_ends: float, current: int, current_ends: float
+) -> float:
+    """Seconds until ``before · share of it left + current`` is below the limit. With when each count is forgotten."""
+    if current < limit and not before:
+        return 0.0  # what the call was refused for was taken back meanwhile
+    if current < limit:
+        return before_ends - (limit - current) * length / before
+    return current_ends - limit * length / current  # once it is the one before
+
+
+def _whole_seconds(wait: float, window: timedelta) -> int:
+    return max(1, min(math.floor(wait) + 1, int(window.total_seconds())))

@@ -13,16 +13,16 @@ import time
 import weakref
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from resetkit._checks import check_duration
 from resetkit._confidential import clear_locals
 from resetkit._fork import hold_for_forks
 from resetkit._threads import Threads
 from resetkit.errors import ConfigurationError, DuplicateSelectorError
+from resetkit.stores._rows import COLUMNS, record_of, seconds, values_of
 from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
 
 SCHEMA_VERSION: Final = 1
@@ -30,9 +30,6 @@ BUSY_TIMEOUT: Final = timedelta(seconds=10)
 
 _THREADS: Final = 4  # one writes, the others read or wait
 _WAL_PAUSE: Final = 0.01  # seconds; about what one such change takes
-
-_COLUMNS: Final = tuple(each.name for each in fields(TokenRecord))
-_TIMES: Final = frozenset({"created_at", "expires_at", "code_expires_at", "keep_until"})
 
 # position: the order of add. AUTOINCREMENT never gives a purged one again.
 _SCHEMA: Final = (
@@ -58,8 +55,8 @@ _SCHEMA: Final = (
     f"INSERT INTO resetkit_schema VALUES ({SCHEMA_VERSION})",
 )
 
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM resetkit_tokens WHERE selector = ?"
-_INSERT: Final = f"INSERT INTO resetkit_tokens ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM resetkit_tokens WHERE selector = ?"
+_INSERT: Final = f"INSERT INTO resetkit_tokens ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _REPLACE: Final = (
     f"UPDATE resetkit_tokens SET {', '.join(f'{name} = ?' for name in REPLACED_FIELDS)} WHERE selector = ?"
 )
@@ -120,16 +117,16 @@ class SQLiteTokenStore:
 
     def add(self, record: TokenRecord, /, *, quotas: Sequence[Quota], keep: int) -> bool:
         """See `TokenStore.add`."""
-        now = _seconds(record.created_at)
+        now = seconds(record.created_at)
         account, kind = record.account_id, record.kind
         with self._transaction() as connection:
             existing = _read(connection, record.selector)
             if existing is not None:
                 return _replace(connection, existing, record)
             for quota in quotas:
-                if _count(connection, account, kind, _seconds(quota.since)) >= quota.count:
+                if _count(connection, account, kind, seconds(quota.since)) >= quota.count:
                     return False
-            connection.execute(_INSERT, _row(record, _COLUMNS))
+            connection.execute(_INSERT, tuple(values_of(record).values()))
             connection.execute(_SUPERSEDE, (account, kind, now, keep))
             connection.execute(_CLEAR_CLAIMS, (account,))
             return True
@@ -169,7 +166,7 @@ class SQLiteTokenStore:
     def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
         with self._connection() as connection:
-            return connection.execute(_PURGE, (_seconds(before), limit)).rowcount
+            return connection.execute(_PURGE, (seconds(before), limit)).rowcount
 
     def _hold(self) -> None:
         """Before a fork: no connection may be open, for SQLite's locks are the process's (sqlite.org/howtocorrupt).
@@ -349,26 +346,9 @@ def _explained(path: str, error: sqlite3.DatabaseError) -> Exception:
     return ConfigurationError(f"{path} {saying}") if saying else error
 
 
-def _seconds(instant: datetime) -> int:
-    return int(instant.timestamp())
-
-
-def _row(record: TokenRecord, names: Sequence[str]) -> list[str | int | None]:
-    values = (getattr(record, name) for name in names)
-    return [_seconds(value) if isinstance(value, datetime) else value for value in values]
-
-
-def _record(row: tuple[Any, ...]) -> TokenRecord:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    for name in _TIMES:
-        if values[name] is not None:
-            values[name] = datetime.fromtimestamp(values[name], UTC)
-    return TokenRecord(**values)
-
-
 def _read(connection: sqlite3.Connection, selector: str) -> TokenRecord | None:
     row = connection.execute(_SELECT, (selector,)).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else record_of(row)
 
 
 def _replace(connection: sqlite3.Connection, existing: TokenRecord, record: TokenRecord) -> bool:
@@ -376,7 +356,7 @@ def _replace(connection: sqlite3.Connection, existing: TokenRecord, record: Toke
         raise DuplicateSelectorError
     if not existing.is_outstanding(record.created_at):
         return False
-    connection.execute(_REPLACE, (*_row(record, REPLACED_FIELDS), record.selector))
+    connection.execute(_REPLACE, (*values_of(record, REPLACED_FIELDS).values(), record.selector))
     return True
 
 
@@ -386,6 +366,6 @@ def _count(connection: sqlite3.Connection, account_id: str, kind: str, since: in
 
 
 def _revoke(connection: sqlite3.Connection, account_id: str, now: datetime) -> int:
-    count = connection.execute(_REVOKE, (account_id, _seconds(now))).rowcount
+    count = connection.execute(_REVOKE, (account_id, seconds(now))).rowcount
     connection.execute(_CLEAR_CLAIMS, (account_id,))
     return count

@@ -1,0 +1,55 @@
+"""Without the extras: the core imports none of them, and what needs one says what to install."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import limits.aio.storage
+import limits.storage
+import pytest
+
+from resetkit.throttle import AsyncLimitsThrottle, LimitsThrottle
+
+MEMORY, ASYNC_MEMORY = limits.storage.MemoryStorage(), limits.aio.storage.MemoryStorage()
+EXTRAS = ("sqlalchemy", "redis", "limits", "hypothesis", "pytest")
+
+
+def run(code: str, *, without: tuple[str, ...] = EXTRAS) -> subprocess.CompletedProcess[str]:
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({without!r}))\n"
+    return subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, check=False)
+
+
+def test_the_core_and_its_adapters_need_none() -> None:
+    done = run("import resetkit, resetkit.stores, resetkit.mailers, resetkit.dispatch, resetkit.throttle, resetkit.cli")
+    assert done.returncode == 0, done.stderr
+
+
+def test_they_load_none_either() -> None:
+    code = "import resetkit, resetkit.stores, resetkit.throttle; print(sorted(%r & set(sys.modules)))"
+    done = run("import sys\n" + code % (set(EXTRAS),), without=())
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_store_for_redis_takes_any_client_and_imports_none() -> None:
+    assert run("import resetkit.stores.redis").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "use"),
+    [
+        ("sqlalchemy", lambda: import_module("resetkit.stores.sqlalchemy")),
+        ("limits", lambda: LimitsThrottle(MEMORY)),
+        ("limits", lambda: AsyncLimitsThrottle(ASYNC_MEMORY)),
+    ],
+)
+def test_what_needs_one_says_what_to_install(
+    extra: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {extra, *sys.modules}:
+        if name.partition(".")[0] == extra:
+            monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "resetkit.stores.sqlalchemy", raising=False)
+    with pytest.raises(ImportError, match=re.escape(f'python -m pip install "resetkit[{extra}]"')):
+        use()
