@@ -28,8 +28,11 @@ LIFETIME, KEPT = timedelta(seconds=15), timedelta(seconds=30)
 GUESSES = 5
 BATCH = 100
 
-Told = tuple[str, str, str, float, float, Any]
-"""What one call was: the operation, of what, by which claim, when it began, seconds it took, and its answer."""
+Told = tuple[str, str, str, float, float, int]
+"""What one call was: the operation, of what, by which claim, when it began, seconds it took, and its answer.
+
+Of a record, which is secret and not sent from a process to another, whether there was one.
+"""
 
 
 def now() -> datetime:
@@ -61,7 +64,8 @@ def work(url: str, until: float, seed: int) -> list[Told]:
     def call(method: str, of: str, by: str, *args: Any, **options: Any) -> Any:
         began = time.time()
         answer = getattr(store, method)(*args, **options)
-        told.append((method, of, by, began, time.time() - began, answer))
+        took = time.time() - began
+        told.append((method, of, by, began, took, answer if isinstance(answer, int) else answer is not None))
         return answer
 
     number = 0
