@@ -114,7 +114,7 @@ def judged(told: list[Told]) -> list[str]:
     """What was broken."""
     broken = list[str]()
     added, wins, released, guesses = defaultdict[str, list[float]](list), Counter[str](), Counter[str](), Counter[str]()
-    for method, of, by, began, took, answer in told:
+    for method, of, _, began, took, answer in told:
         if method == "add" and answer:
             added[of].append(began + took)
         elif method == "claim" and answer:
@@ -123,7 +123,6 @@ def judged(told: list[Told]) -> list[str]:
             released[of] += 1
         elif method == "attempt" and answer:
             guesses[of] += 1
-        del by
     broken += [f"{of}: {count} winners" for of, count in wins.items() if count - released[of] > 1]
     broken += [f"{of}: {count} guesses" for of, count in guesses.items() if count > GUESSES]
     for account_id, times in added.items():
