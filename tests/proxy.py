@@ -11,7 +11,7 @@ from typing import Final, Literal
 Fault = Literal["request", "reply", "delay"]
 """The n-th message to the server: is cut off with its connection; is answered, and the answer lost; comes late."""
 
-_LATE: Final = 0.05  # seconds
+_LATE: Final = 0.02  # seconds
 
 
 class Proxy:

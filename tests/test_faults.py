@@ -12,21 +12,28 @@ from typing import Any, Final
 import pytest
 import redis
 import redis.asyncio
+import sqlalchemy as sa
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
-from engines import TABLES, URLS, empty, engine_beside, opened, opened_async, opened_redis, sync_url
+from engines import TABLES, URLS, empty, engine_beside, opened, opened_redis, sync_url
 from proxy import Fault, Proxy
 from resetkit._sync import LiftedStore, step
 from resetkit.protocols import TokenStore
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
+from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyTokenStore
 from resetkit.testing._faults import _Cut
 from resetkit.testing._records import Call, scenarios
 from servers import Servers, folder
 
-# Drivers leave the sockets of connections that broke to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    # Drivers leave the sockets of connections that broke to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.no_cover,  # which is slow, and counts nothing here that is not counted elsewhere
+]
 
 FAULTS: Final[tuple[Fault, ...]] = ("request", "reply", "delay")
 MOST: Final = 40  # messages in one operation, its connection's beginning among them
@@ -34,7 +41,7 @@ MOST: Final = 40  # messages in one operation, its connection's beginning among 
 Note = Callable[[str, object], None]
 """Says how many faults there were, in the report that ``--junitxml`` writes."""
 Run = Callable[[Call], Any]
-"""Makes a call on a store that is opened for it, through the proxy."""
+"""Makes a call through the proxy, on a connection of its own."""
 
 
 def fault_everywhere(
@@ -92,16 +99,17 @@ def test_a_database_connection_breaks_at_every_message(driver: str, servers: Ser
     empty(direct_url)
     with between(place / name if place.is_dir() else place, name) as (proxy, path), opened(direct_url) as direct:
         url = URLS[driver].format(path if place.is_dir() else path / name)
+        if driver in {"psycopg", "pymysql"}:
+            store = SQLAlchemyTokenStore(sa.create_engine(url, poolclass=NullPool), tables=TABLES)
 
-        async def run_async(call: Call) -> Any:
-            async with opened_async(url) as store:
-                return await call.on(store)
-
-        def run_sync(call: Call) -> Any:
-            with opened(url) as store:
+            def run(call: Call) -> Any:
                 return call.begin(store)
+        else:
+            async_store = AsyncSQLAlchemyTokenStore(create_async_engine(url, poolclass=NullPool), tables=TABLES)
 
-        run = run_sync if driver in {"psycopg", "pymysql"} else lambda call: asyncio.run(run_async(call))
+            def run(call: Call) -> Any:
+                return asyncio.run(call.on(async_store))
+
         faults = fault_everywhere(direct, run, proxy, clear=lambda: empty(direct_url))
     record_property("faults", faults)
     assert faults > 100
