@@ -1,6 +1,7 @@
 """The kit's frame: guards against hollow runs, and what a failure tells."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -432,7 +433,8 @@ At the very instant expires_at a record cannot be claimed; a second before it ca
             )
         )
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", "expiry"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        env = os.environ | {"PYTEST_ADDOPTS": ""}  # which are of this run
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "TestLate.test_expiry_is_exclusive" in done.stdout
         assert '>       expect(await store.claim("s1", claim_id="c1", now=end), False,' in done.stdout
