@@ -639,6 +639,23 @@ class TestTables:
         with engine.connect() as connection:
             assert connection.execute(TABLES.accounts.select()).all() == []
 
+    def test_a_record_that_a_purge_takes_while_it_is_added_again_is_new_again(self, url: str) -> None:
+        engine = make_engine(url)
+        store = SQLAlchemyTokenStore(engine, tables=TABLES)
+        store.add(record(link_hash="first"), quotas=(), keep=1)
+        purged: list[int] = []
+
+        @listens(engine, "before_cursor_execute")
+        def purge(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if statement.startswith(f"UPDATE {TABLES.tokens.name}") and not purged:
+                with make_engine(url).begin() as other:
+                    purged.append(other.execute(TABLES.tokens.delete()).rowcount)
+
+        again = record(link_hash="second")
+        assert store.add(again, quotas=(), keep=1)
+        assert purged == [1]
+        assert store.get(again.selector) == again
+
     def test_a_purge_takes_more_than_a_statement_can_name(self, url: str) -> None:
         engine = make_engine(url)
         store = SQLAlchemyTokenStore(engine, tables=TABLES)
