@@ -728,7 +728,7 @@ class TestConsoleMailer:
 
 
 class Page(HTMLParser):
-    """The targets of a page's links, and its text."""
+    """The targets of a page's links, and its text, without the sheet."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -743,7 +743,8 @@ class Page(HTMLParser):
         self.targets += [value or "" for name, value in attrs if name in {"href", "src", "action", "background"}]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.cdata_elem is None:
+            self.text += data
 
 
 MAILS: dict[str, Callable[..., Mail]] = {
@@ -788,7 +789,7 @@ class TestDefaultMessage:
         message = default_message(reset_mail(code="BCDFGHJK"))
         for text in (content(message, "plain"), Page(content(message, "html")).text):
             assert [line.strip() for line in text.splitlines()].count("BCDF-GHJK") == 1
-            assert "until 2030-01-01 12:10 UTC" in text
+            assert "The code works for 10 minutes, until 2030-01-01 12:10 UTC." in text
 
     def test_without_a_code_none_is_spoken_of(self) -> None:
         message = default_message(reset_mail())
@@ -798,12 +799,12 @@ class TestDefaultMessage:
     @pytest.mark.parametrize(
         ("lifetime", "says"),
         [
-            (timedelta(seconds=1), "until 2030-01-01 12:00 UTC (1 minute after"),
-            (timedelta(minutes=1), "until 2030-01-01 12:01 UTC (1 minute after"),
-            (timedelta(minutes=30), "until 2030-01-01 12:30 UTC (30 minutes after"),
-            (timedelta(minutes=90), "until 2030-01-01 13:30 UTC (90 minutes after"),
-            (timedelta(hours=1), "until 2030-01-01 13:00 UTC (1 hour after"),
-            (timedelta(hours=24), "until 2030-01-02 12:00 UTC (24 hours after"),
+            (timedelta(seconds=1), "for 1 minute, until 2030-01-01 12:00 UTC"),
+            (timedelta(minutes=1), "for 1 minute, until 2030-01-01 12:01 UTC"),
+            (timedelta(minutes=30), "for 30 minutes, until 2030-01-01 12:30 UTC"),
+            (timedelta(minutes=90), "for 90 minutes, until 2030-01-01 13:30 UTC"),
+            (timedelta(hours=1), "for 1 hour, until 2030-01-01 13:00 UTC"),
+            (timedelta(hours=24), "for 24 hours, until 2030-01-02 12:00 UTC"),
         ],
         ids=lambda value: str(value) if isinstance(value, timedelta) else "",
     )
@@ -814,7 +815,7 @@ class TestDefaultMessage:
 
     @pytest.mark.parametrize(
         ("mail", "says"),
-        [(reset_mail(), "If it was not you, do nothing"), (notice_mail(), "If it was not you, somebody can read")],
+        [(reset_mail(), "If it was not you, ignore this mail"), (notice_mail(), "If it was not you, somebody can read")],
         ids=["reset", "notice"],
     )
     def test_it_says_what_to_do_for_who_did_not_ask(self, mail: Mail, says: str) -> None:
@@ -907,9 +908,9 @@ class TestDefaultMessage:
         assert not [part for part in (ADDRESS, TOKEN, "BCDF", "://") if part in subject]
 
     @each_mail
-    @pytest.mark.parametrize("site", ["Example\r\nBcc: eve@evil.example", "Example\nX"])
+    @pytest.mark.parametrize("site", ["Example\r\nBcc: eve@evil.example", "Example\nX", "\u2028", "=?utf-8?q?a=0d=0ab?="])
     def test_a_site_with_a_line_break_makes_no_message(self, site: str, make: Callable[..., Mail]) -> None:
-        with pytest.raises(ValueError, match="linefeed or carriage return"):
+        with pytest.raises(ConfigurationError, match="site"):
             default_message(make(), site=site)
 
     @pytest.mark.parametrize("mail", [reset_mail(code="BCDFGHJK"), notice_mail()], ids=["reset", "notice"])
