@@ -32,7 +32,8 @@ class Account(Confidential):
     stored address, one plain ``local@domain``. ``stamp`` is any text that changes when the password does; the
     stored password hash serves, and only a digest of it is kept. ``can_reset=False`` (disabled, single sign-on
     only) makes every answer the same as for an unknown account. ``notify`` are more addresses that learn of a
-    changed password. ``locale`` is a tag such as ``"de"`` for the composer of mails.
+    changed password. ``locale`` is the language of this person's mails, a tag such as ``"de"`` or
+    ``"pt-BR"``; the default mails are in English without one, or with one that they do not know.
     """
 
     id: str

@@ -11,8 +11,8 @@ from resetkit.errors import ConfigurationError
 _DOMAIN: Final = "resetkit"
 _SHIPPED: Final = Path(__file__).with_name("locale")
 
-# A language, a script and a region: as BCP 47 and POSIX begin. What follows (a variant, an encoding) names no catalogue.
-# Nothing else of a tag becomes part of a path.
+# A language, a script and a region: so BCP 47's tags begin, and POSIX's. What follows (a variant, an encoding) names no
+# catalogue, and nothing else of a tag becomes part of a path.
 _TAG: Final = re.compile(
     r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|[0-9]{3}))?(?![a-z0-9])", re.ASCII | re.IGNORECASE
 )
@@ -20,27 +20,36 @@ _TRADITIONAL_CHINESE: Final = frozenset({"HK", "MO", "TW"})  # CLDR, likely subt
 
 
 def texts_for(tag: str | None, localedir: str | PathLike[str] | None) -> NullTranslations:
-    """The texts in the language that `tag` names: those under `localedir` first, then resetkit's, then English."""
+    """The texts in the language that `tag` names: those under `localedir` first, then resetkit's; else English ones."""
     names = _names(tag or "")
-    shipped = translation(_DOMAIN, _SHIPPED, names, fallback=True)
+    shipped = _texts_in(_SHIPPED, names)
     if localedir is None:
         return shipped
-    if not any(Path(localedir).glob(f"*/LC_MESSAGES/{_DOMAIN}.mo")):
+    folder = Path(localedir)
+    if not any(folder.glob(f"*/LC_MESSAGES/{_DOMAIN}.mo")):
         raise ConfigurationError(
             f"localedir holds no <language>/LC_MESSAGES/{_DOMAIN}.mo: compile your catalogues, and give the folder's "
             "full path"
         )
-    texts = translation(_DOMAIN, localedir, names, fallback=True)
+    texts = _texts_in(folder, names)
     texts.add_fallback(shipped)
+    texts.add_fallback(_texts_in(folder, ["en"]))
     return texts
 
 
 def _names(tag: str) -> list[str]:
-    """What gettext calls the tag's language, best first. It tries each name without what follows the language, too."""
+    """What gettext may call the tag's language, best first."""
     found = _TAG.match(tag)
     if found is None:
         return []
     language, script, region = found[1].lower(), (found[2] or "").title(), (found[3] or "").upper()
     if language == "zh" and not script:
         script = "Hant" if region in _TRADITIONAL_CHINESE else "Hans"
-    return [f"{language}_{each}" for each in (script, region) if each] or [language]
+    parts = ((language, script, region), (language, script), (language, region), (language,))
+    return ["_".join(filter(None, each)) for each in parts]
+
+
+def _texts_in(folder: Path, names: list[str]) -> NullTranslations:
+    # Gettext tries each name without what follows the language, too, before it comes to the next.
+    names = sorted(names, key=lambda name: not (folder / name).is_dir())
+    return translation(_DOMAIN, folder, names, fallback=True)

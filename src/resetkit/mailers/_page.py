@@ -78,7 +78,9 @@ def paragraph(text: str, *, unbroken: str = "") -> str:
 
 def button(link: str, label: str) -> str:
     """The link to click."""
-    return f'<p style="margin:0 0 20px"><a class="button" href="{escape(link)}" style="{_BUTTON}">{escape(label)}</a></p>'
+    return (
+        f'<p style="margin:0 0 20px"><a class="button" href="{escape(link)}" style="{_BUTTON}">{escape(label)}</a></p>'
+    )
 
 
 def address(link: str) -> str:

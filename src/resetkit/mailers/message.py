@@ -6,12 +6,16 @@ stand in gettext's catalogues, under ``locale`` beside this file; docs/mails.md 
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from email.header import Header
+from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from gettext import NullTranslations
 from os import PathLike
-from typing import Final
+from typing import ClassVar, Final, Literal
 from urllib.parse import urlsplit
+
+from typing_extensions import override
 
 from resetkit._checks import check_text, is_header_text
 from resetkit._tokens import CODE_LENGTH
@@ -23,8 +27,27 @@ from resetkit.mails import Mail, PasswordChangedMail, ResetMail
 Compose = Callable[[Mail], EmailMessage]
 """Makes a message with Subject and content. The mailer adds From, To, Date and Message-ID itself."""
 
-_POLICY: Final = SMTP.clone(cte_type="7bit")  # any server takes it
 _MAX_LINE: Final = 998  # octets without the line's end; RFC 5322, 2.1.1
+_MAX_ENCODED_LINE: Final = 76  # of a header; RFC 2047, 2
+
+
+class _Subject(UnstructuredHeader, BaseHeader):
+    """A subject that keeps its spaces: headerregistry's folding loses or doubles some between words that it encodes."""
+
+    max_count: ClassVar[Literal[1] | None] = 1
+
+    @override
+    def fold(self, *, policy: Policy) -> str:
+        """The header's lines."""
+        plain = self.isascii() and len(f"{self.name}: {self}") <= _MAX_ENCODED_LINE
+        charset = "us-ascii" if plain else "utf-8"
+        header = Header(str(self), charset, header_name=self.name, maxlinelen=_MAX_ENCODED_LINE)
+        return f"{self.name}: {header.encode(linesep=policy.linesep)}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+_HEADERS.map_to_type("subject", _Subject)
+_POLICY: Final = SMTP.clone(cte_type="7bit", header_factory=_HEADERS)  # any server takes 7 bits
 
 
 def default_message(mail: Mail, *, site: str = "", localedir: str | PathLike[str] | None = None) -> EmailMessage:
@@ -65,9 +88,7 @@ def _reset_message(mail: ResetMail, site: str, texts: NullTranslations) -> Email
             time=_instant(mail.code_expires_at, texts),
         )
     draft.say(
-        texts.gettext(
-            "If it was not you, ignore this mail: the password stays as it is, and nobody was given access."
-        )
+        texts.gettext("If it was not you, ignore this mail: the password stays as it is, and nobody was given access.")
     )
     return draft.message(texts.gettext("Choose a new password for %(site)s"))
 
