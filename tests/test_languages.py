@@ -871,6 +871,19 @@ class TestOwnCatalogues:
         assert page_of(message).of(lang="he", dir="rtl") == ["html", "div"]
         assert f"הסיסמה של החשבון \u2068{ADDRESS}\u2069 שונתה" in content(message, "plain")
 
+    def test_short_sentences_are_sent_in_ascii_too(self, tmp_path: Path, old_server: MailServer) -> None:
+        """Where each line is short, the standard library would leave it as it is, in eight bits."""
+        texts = dict[str | tuple[str, str], str]()
+        for message in read("de"):
+            if isinstance(message.id, str) and message.id and message.context is None:
+                texts[message.id] = "Größe"
+        compose = partial(default_message, localedir=write(tmp_path, "de", texts))
+        mailer = SMTPMailer("localhost", sender=SENDER, security="plaintext", port=old_server.port, compose=compose)
+        mailer.send(notice_mail("de"))
+        delivery = old_server.deliveries[-1]
+        assert delivery.content.isascii()
+        assert plain(delivery.message).split() == ["Größe"] * 3
+
     def test_what_it_leaves_out_is_said_in_resetkit_s_words(self, tmp_path: Path) -> None:
         localedir = write(tmp_path, "de", {"Your password was changed": "Passwort geändert"})
         own, usual = default_message(notice_mail("de-AT"), localedir=localedir), default_message(notice_mail("de"))
@@ -931,6 +944,11 @@ class TestOwnCatalogues:
         localedir = write(tmp_path, "he", {("direction", "ltr"): "ימין"})
         with pytest.raises(ConfigurationError, match='"ltr" or "rtl"'):
             default_message(notice_mail("he"), localedir=localedir)
+
+    def test_a_message_has_one_subject(self) -> None:
+        message = default_message(notice_mail("de"))
+        with pytest.raises(ValueError, match="at most 1"):
+            message["Subject"] = "another"
 
     @pytest.mark.parametrize("line", ["Passwort\r\nBcc: eve@evil.example", "Passwort\nBcc: eve@evil.example"])
     def test_a_subject_of_two_lines_makes_no_message(self, line: str, tmp_path: Path) -> None:
@@ -1050,8 +1068,10 @@ class TestPage:
     @each_tag
     def test_a_link_s_own_signs_are_escaped(self, tag: str, link: str) -> None:
         mail = reset_mail(tag, link=link + TOKEN)
-        page = page_of(default_message(mail))
+        message = default_message(mail)
+        page = page_of(message)
         assert page.of(href=mail.link) == ["a", "a"]
+        assert content(message, "html").count(html.escape(mail.link)) == 3
         assert mail.link in [line.strip() for line in page.text.splitlines()]
 
     @each_tag

@@ -200,8 +200,8 @@ def _instant(instant: datetime, texts: NullTranslations) -> str:
 
 def _duration(duration: timedelta, texts: NullTranslations) -> str:
     minutes = max(1, round(duration / timedelta(minutes=1)))
-    hours = minutes // 60
-    if minutes % 60 or not hours:
+    hours, rest = divmod(minutes, 60)
+    if rest:
         # Translators: as in "the link works for 30 minutes".
         template = texts.npgettext("works for", "%(count)d minute", "%(count)d minutes", minutes)
         return _fill(template, {"count": minutes})

@@ -84,7 +84,11 @@ _EVALUATED: Final = "7777777"
 # What the manager would have dropped: a mailer may refuse it, but not let it out of its line.
 BREAKS: Final = (f"x\r\nBcc: {EVE}\r\n\r\nx", f"x\nTo: {EVE}", f"x\rCc: {EVE}", f"x\u2028Bcc: {EVE}", "x\r\n.\r\nx")
 
-LOCALES: Final = (None, "de", "de-AT", "en_US.UTF-8", "zz", "i-klingon", "")
+# Of languages, in each spelling that applications have; of none; and such as lead elsewhere where they name a file.
+LOCALES: Final = (
+    *(None, "", "de", "de-AT", "en_US.UTF-8", "zh-Hans-CN", "ar", "zz", "i-klingon"),
+    *("../de", "/", "x" * 300),
+)
 
 _SENDERS: Final = 8  # at once
 _MINUTE: Final = timedelta(minutes=1)
