@@ -19,7 +19,7 @@ from sqlalchemy import event
 from typing_extensions import override
 
 from engines import TABLES, URLS
-from resetkit import Quota, TokenStore
+from resetkit import Quota
 from resetkit.stores import SQLiteTokenStore
 from resetkit.stores.sqlalchemy import SQLAlchemyTokenStore
 from site_records import account_of, due_rows, insert, new_record, selector_of, sqlite_connection, this_second
@@ -35,7 +35,10 @@ _LOOKS_FOR_ROWS: Final = re.compile(r"\s*(WITH|SELECT|UPDATE|DELETE)\b", re.IGNO
 _PLACE: Final = re.compile(r"%\((\w+)\)s")
 
 
-def work(store: TokenStore, engine: str, place: str | Path, count: int) -> None:
+Store = SQLiteTokenStore | SQLAlchemyTokenStore
+
+
+def work(store: Store, engine: str, place: str | Path, count: int) -> None:
     """Every operation, on accounts from all over the site, with every branch that has statements of its own."""
     now = this_second()
     quotas = [Quota(3, now - timedelta(minutes=15)), Quota(20, now - timedelta(days=1))]
@@ -54,11 +57,12 @@ def work(store: TokenStore, engine: str, place: str | Path, count: int) -> None:
         add(new_record(selector_of(turn, "third"), account_of(number), now))  # which takes the claim away
         store.revoke(account_of(number), now=now)
     for _ in range(2):
+        store.count_due(before=now - timedelta(days=1), limit=BATCH)
         store.purge(before=now - timedelta(days=1), limit=BATCH)
 
 
 @contextmanager
-def recorded(engine: str, place: str | Path) -> Generator[tuple[TokenStore, Sent], None, None]:
+def recorded(engine: str, place: str | Path) -> Generator[tuple[Store, Sent], None, None]:
     """A store, and what it sends."""
     sent: Sent = {}
     if engine == "sqlite":

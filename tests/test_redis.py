@@ -241,6 +241,14 @@ class TestEviction:
         assert store.get("s2") is None
 
 
+def test_no_record_waits_for_a_purge(client: redis.Redis) -> None:
+    """Not even one whose time has come by the clock of who asks."""
+    RedisTokenStore(client).add(record(), quotas=(), keep=9)
+    late = NOW + 9 * RETENTION
+    assert RedisTokenStore(client).count_due(before=late, limit=9) == 0
+    assert asyncio.run(AsyncRedisTokenStore(client).count_due(before=late, limit=9)) == 0
+
+
 def test_scripts_that_the_server_forgot_are_sent_again(client: redis.Redis) -> None:
     store = RedisTokenStore(client)
     store.add(record(), quotas=(), keep=9)

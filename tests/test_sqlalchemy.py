@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -632,6 +632,23 @@ class TestTables:
         assert accounts() == 1
         assert store.purge(before=NOW + 3 * RETENTION, limit=9) == 1
         assert accounts() == 0
+
+    def test_what_a_purge_would_delete_is_counted_and_left(self, url: str, driver: str, place: Any) -> None:
+        store = SQLAlchemyTokenStore(make_engine(url), tables=TABLES)
+
+        async def count(before: datetime, limit: int) -> int:
+            engine = create_async_engine(URLS[ASYNC[driver]].format(place), poolclass=NullPool)
+            return await AsyncSQLAlchemyTokenStore(engine, tables=TABLES).count_due(before=before, limit=limit)
+
+        for number in range(4):
+            store.add(record(f"s{number}", keep_until=NOW + number * RETENTION), quotas=(), keep=9)
+        for before, limit, counted in (
+            (NOW + RETENTION, 9, 1),
+            (NOW + 9 * RETENTION, 9, 4),
+            (NOW + 9 * RETENTION, 3, 3),
+        ):
+            assert store.count_due(before=before, limit=limit) == counted
+            assert asyncio.run(count(before, limit)) == counted
 
     def test_ending_what_is_not_there_leaves_no_row(self, url: str) -> None:
         engine = make_engine(url)

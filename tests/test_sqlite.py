@@ -1,5 +1,6 @@
 """What is particular to the SQLite file: durability, schema, clear errors, connections."""
 
+import asyncio
 import gc
 import os
 import sqlite3
@@ -8,17 +9,17 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from harness import Harness, put
+from harness import Colour, Harness, StoreKind, make_store, put
 from resetkit import ConfigurationError
 from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore, sqlite
-from resetkit.testing._records import NOW, record
+from resetkit.testing._records import DAY, NOW, record
 
 
 @pytest.fixture
@@ -52,6 +53,26 @@ def test_what_one_store_wrote_another_reads_after_it_was_closed(path: Path) -> N
     again.close()
 
 
+def test_a_store_counts_what_a_purge_would_delete_and_deletes_none(
+    colour: Colour, store_kind: StoreKind, tmp_path: Path
+) -> None:
+    """For `resetkit check`. The memory's count stands here too."""
+    store, plain = make_store(colour, store_kind, tmp_path)
+
+    def count(before: datetime, limit: int) -> Any:
+        counted = store.count_due(before=before, limit=limit)
+        return asyncio.run(counted) if colour == "async" else counted
+
+    put(plain, *(record(f"s{number}", f"a{number}", keep_until=NOW + number * DAY) for number in range(4)))
+    second = timedelta(seconds=1)
+    assert [count(NOW + DAY, 9), count(NOW + DAY + second, 9), count(NOW + 9 * DAY, 9)] == [1, 2, 4]
+    assert [count(NOW + 9 * DAY, limit) for limit in (1, 3, 4)] == [1, 3, 4]
+    assert plain.purge(before=NOW + 9 * DAY, limit=9) == 4
+    assert count(NOW + 9 * DAY, 9) == 0
+    if isinstance(plain, SQLiteTokenStore):
+        plain.close()
+
+
 def test_each_query_uses_an_index(path: Path) -> None:
     """No operation scans the table, so cost does not grow with the number of records."""
     store = SQLiteTokenStore(path)
@@ -63,7 +84,7 @@ def test_each_query_uses_an_index(path: Path) -> None:
             details = [row[3] for row in plan]
             assert not [line for line in details if line.startswith("SCAN")], f"{name}: {details}"
             plans += 1
-    assert plans == 10
+    assert plans == 11
     store.close()
 
 

@@ -108,6 +108,11 @@ class MemoryTokenStore:
                     purged += 1
         return purged
 
+    def count_due(self, *, before: datetime, limit: int) -> int:
+        """How many records `purge` would delete; it deletes none."""
+        with self._lock:
+            return min(limit, sum(record.keep_until < before for record in self._records.values()))
+
     def _of(self, account_id: str) -> Iterator[TokenRecord]:
         return (self._records[selector] for selector in self._selectors.get(account_id, ()))
 
@@ -169,3 +174,7 @@ class AsyncMemoryTokenStore:
     async def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
         return self._store.purge(before=before, limit=limit)
+
+    async def count_due(self, *, before: datetime, limit: int) -> int:
+        """As `MemoryTokenStore.count_due`."""
+        return self._store.count_due(before=before, limit=limit)

@@ -206,6 +206,10 @@ class RedisTokenStore:
         """See `TokenStore.purge`: 0."""
         return 0
 
+    def count_due(self, *, before: datetime, limit: int) -> int:  # noqa: ARG002  # as above
+        """How many records `purge` would delete: 0."""
+        return 0
+
     def _run(self, script: str, call: Mapping[str, Any]) -> int:
         with forget_locals():
             answer: int = self._scripts[script](**call)
@@ -254,6 +258,10 @@ class AsyncRedisTokenStore:
 
     async def purge(self, *, before: datetime, limit: int) -> int:  # noqa: ARG002  # keys expire by themselves
         """See `TokenStore.purge`: 0."""
+        return 0
+
+    async def count_due(self, *, before: datetime, limit: int) -> int:  # noqa: ARG002  # as above
+        """How many records `purge` would delete: 0."""
         return 0
 
     async def _run(self, script: str, call: Mapping[str, Any]) -> int:

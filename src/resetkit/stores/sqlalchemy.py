@@ -189,6 +189,10 @@ class SQLAlchemyTokenStore:
         self._run(partial(self._work.delete_accounts, due=due))
         return count
 
+    def count_due(self, *, before: datetime, limit: int) -> int:
+        """How many records `purge` would delete; it deletes none."""
+        return len(self._run(partial(self._work.due, before=before, limit=limit)))
+
     def _join(self, work: Callable[[sa.Connection], _T]) -> _T:
         outer = sys.exception()
         connection = self._transaction()
@@ -274,6 +278,10 @@ class AsyncSQLAlchemyTokenStore:
         count = await self._run(partial(self._work.delete, due=due, before=before))
         await self._run(partial(self._work.delete_accounts, due=due))
         return count
+
+    async def count_due(self, *, before: datetime, limit: int) -> int:
+        """As `SQLAlchemyTokenStore.count_due`."""
+        return len(await self._run(partial(self._work.due, before=before, limit=limit)))
 
     async def _join(self, work: Callable[[sa.Connection], _T]) -> _T:
         outer = sys.exception()

@@ -73,8 +73,8 @@ _RELEASE: Final = """UPDATE resetkit_tokens
     WHERE selector = ? AND claim_id = ?"""
 _REVOKE: Final = """UPDATE resetkit_tokens SET state = 'revoked'
     WHERE account_id = ? AND state = 'outstanding' AND expires_at > ?"""
-_PURGE: Final = """DELETE FROM resetkit_tokens WHERE position IN (
-    SELECT position FROM resetkit_tokens WHERE keep_until < ? ORDER BY keep_until LIMIT ?)"""
+_DUE: Final = "SELECT position FROM resetkit_tokens WHERE keep_until < ? ORDER BY keep_until LIMIT ?"
+_PURGE: Final = f"DELETE FROM resetkit_tokens WHERE position IN ({_DUE})"
 
 # Result codes (sqlite.org/rescode.html) that say something of the file, not of the moment.
 _SAYINGS: Final = {
@@ -167,6 +167,11 @@ class SQLiteTokenStore:
         """See `TokenStore.purge`."""
         with self._connection() as connection:
             return connection.execute(_PURGE, (seconds(before), limit)).rowcount
+
+    def count_due(self, *, before: datetime, limit: int) -> int:
+        """How many records `purge` would delete; it deletes none."""
+        with self._connection() as connection:
+            return len(connection.execute(_DUE, (seconds(before), limit)).fetchall())
 
     def _hold(self) -> None:
         """Before a fork: no connection may be open, for SQLite's locks are the process's (sqlite.org/howtocorrupt).
@@ -316,6 +321,10 @@ class AsyncSQLiteTokenStore:
     async def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
         return await self._threads.run(partial(self._store.purge, before=before, limit=limit))
+
+    async def count_due(self, *, before: datetime, limit: int) -> int:
+        """As `SQLiteTokenStore.count_due`."""
+        return await self._threads.run(partial(self._store.count_due, before=before, limit=limit))
 
 
 def _close_all(connections: list[sqlite3.Connection]) -> None:
