@@ -31,7 +31,7 @@ from resetkit._sync import lift, step
 from resetkit.dispatch import AsyncInlineDispatcher, AsyncTaskDispatcher, InlineDispatcher
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
-from resetkit.testing import AsyncFakeAccounts, FakeAccounts
+from resetkit.testing import AsyncFakeAccounts, FakeAccounts, FakeClock
 from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle
 
 
@@ -76,6 +76,21 @@ class TestColours:
     def test_a_class_instead_of_an_object_is_refused(self, colour: str) -> None:
         with pytest.raises(ConfigurationError, match="not the class MemoryTokenStore"):
             make(colour, store=MemoryTokenStore)
+
+    def test_what_a_manager_was_made_of_is_kept_for_who_judges_it(self, colour: str) -> None:
+        given: dict[str, Any] = ports(colour) | {
+            "hasher": KeyedTokenHasher([KEY]),
+            "link": LINK,
+            "policy": ResetPolicy(outstanding=2),
+            "clock": FakeClock(),
+        }
+        parts = make(colour, **given)._parts
+        assert {name: getattr(parts, name) for name in given} == given
+        bare = make(colour, throttle=None, dispatcher=None, hasher=None)._parts
+        kinds = [type(getattr(bare, name)).__name__ for name in ("throttle", "dispatcher", "hasher", "policy")]
+        waits = colour == "async"
+        names = ["AsyncMemoryThrottle", "AsyncTaskDispatcher"] if waits else ["MemoryThrottle", "ThreadDispatcher"]
+        assert kinds == [*names, "Argon2TokenHasher", "ResetPolicy"]
 
     def test_other_things_of_the_wrong_type_are_refused(self, colour: str) -> None:
         async def on_event(_event: object) -> None: ...

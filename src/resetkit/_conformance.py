@@ -13,10 +13,9 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, Literal, TypeGuard
 
+from resetkit._target import load_target
 from resetkit.errors import ConfigurationError
 from resetkit.testing import (
     AsyncDispatcherConformance,
@@ -73,7 +72,7 @@ def run_conformance(target: str, examples: int | None) -> int:
 
 def kit_for(target: str) -> Kit:
     """The kit's subclass that a target names or asks for."""
-    found = _load(target)
+    found = load_target(target)
     if _is_kit(found):
         if not found.__test__:
             raise ConfigurationError(f"{target} is a kit: give a class of yours that derives from it")
@@ -105,17 +104,6 @@ def _is_context(opening: object) -> TypeGuard[AbstractContextManager[object]]:
 
 def _is_async_context(opening: object) -> TypeGuard[AbstractAsyncContextManager[object]]:
     return isinstance(opening, AbstractAsyncContextManager)
-
-
-def _load(target: str) -> object:
-    module, _, name = target.partition(":")
-    if not module or not name:
-        raise ConfigurationError("give module:name, such as my_package.stores:open_store")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{target} cannot be imported: {error}") from error
 
 
 def _look(factory: Factory, target: str) -> object:

@@ -104,12 +104,17 @@ from resetkit.hashing import Argon2TokenHasher
 from resetkit.mails import PasswordChangedMail, ResetMail
 from resetkit.policy import MAX_OPERATOR_LIFETIME, Limit, ResetPolicy
 from resetkit.protocols import (
+    AccountDirectory,
     AsyncAccountDirectory,
     AsyncDispatcher,
     AsyncMailer,
     AsyncThrottle,
     AsyncTokenStore,
+    Dispatcher,
+    Mailer,
+    Throttle,
     TokenHasher,
+    TokenStore,
 )
 from resetkit.throttle import AsyncMemoryThrottle
 from resetkit.values import Account, IssuedToken, Kind, Quota, ResetReceipt, ResetTicket, TokenRecord
@@ -158,6 +163,21 @@ class Runtime(Protocol):
     async def close(self, timeout: float, /) -> None:
         """Wait for protected work, at most `timeout` seconds."""
         ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Parts:
+    """What a manager was made of, as given or by default. Nothing works with them: they are for who judges a set-up."""
+
+    accounts: AccountDirectory | AsyncAccountDirectory
+    store: TokenStore | AsyncTokenStore
+    mailer: Mailer | AsyncMailer
+    throttle: Throttle | AsyncThrottle
+    dispatcher: Dispatcher | AsyncDispatcher
+    hasher: TokenHasher
+    link: str
+    policy: ResetPolicy
+    clock: Callable[[], datetime]
 
 
 @dataclass(slots=True)
@@ -716,7 +736,7 @@ class Engine:
         self._emit(events.RequestThrottled(action=action, by=by, retry_after=retry_after, context=context))
 
     def _emit_failed(self, run: Run, error: Exception, *, retry: bool) -> None:
-        name, place = _told(error)
+        name, place = told(error)
         failed = events.MailFailed(attempt=run.job.attempt, error=name, at=place, retry=retry, **_named(run.job))
         self._emit(replace(failed, account_id=run.account_id or failed.account_id))
 
@@ -754,7 +774,7 @@ def _why_not(job: ResetJob, account: Account | None) -> Literal["cannot_reset", 
     return "unknown" if job.identifier else "empty"
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def told(error: BaseException) -> tuple[str, str]:
     """What may be told of an error: its type, and the place that raised it.
 
     Its text only where it was raised here, for an adapter's may quote anything. The variables there never.
@@ -848,6 +868,7 @@ class AsyncResetManager(Engine):
         dispatcher = AsyncTaskDispatcher() if dispatcher is None else dispatcher
         check_ports("async", accounts, store, mailer, throttle, dispatcher, hasher)
         warn_if_inline(dispatcher, mailer)
+        self._parts = Parts(accounts, store, mailer, throttle, dispatcher, hasher, link, policy, clock)
         super().__init__(
             accounts,
             store,

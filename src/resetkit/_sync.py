@@ -15,7 +15,7 @@ from resetkit._checks import check_type, require_secret
 from resetkit._colour import check_ports
 from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
-from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, utc_now, warn_if_inline
+from resetkit._manager import NO_CONTEXT, OPERATOR_LIFETIME, Engine, Parts, utc_now, warn_if_inline
 from resetkit.dispatch import ThreadDispatcher
 from resetkit.errors import ConfigurationError
 from resetkit.events import Event, log_event
@@ -169,6 +169,7 @@ class ResetManager:
         dispatcher = ThreadDispatcher() if dispatcher is None else dispatcher
         check_ports("sync", accounts, store, mailer, throttle, dispatcher, hasher)
         warn_if_inline(dispatcher, mailer)
+        self._parts = Parts(accounts, store, mailer, throttle, dispatcher, hasher, link, policy, clock)
         self._engine = Engine(
             LiftedDirectory(accounts),
             LiftedStore(store),
