@@ -15,6 +15,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import resetkit
 from broken_stores import TWINS
+from resetkit._findings import RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -127,7 +128,7 @@ def test_each_promise_has_its_number_and_tests_that_show_it() -> None:
         assert all(name.split("::")[-1].startswith("test_") for name in names)
 
 
-@pytest.mark.parametrize("page", ["security.md", "standards.md"])
+@pytest.mark.parametrize("page", ["check.md", "security.md", "standards.md"])
 def test_the_numbers_of_promises_and_non_promises_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     assert set(re.findall(r"\b[PN]\d+\b", text)) <= {*numbers("P"), *numbers("N")}
@@ -140,6 +141,11 @@ def numbers(letter: str) -> list[str]:
     assert found == [f"{letter}{number}" for number in range(1, len(found) + 1)]
     assert len(found) > 20
     return found
+
+
+def test_every_finding_of_the_check_is_in_its_table() -> None:
+    text = (ROOT / "docs" / "check.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE) == [rule.name for rule in RULES]
 
 
 def test_the_table_of_broken_stores_is_that_of_the_tests() -> None:

@@ -22,6 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('resetkit')}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="show a complete reset in the terminal")
+    check = commands.add_parser("check", help="say what is weak in an application's own manager; for CI")
+    check.add_argument("target", metavar="module:manager", help="the manager, or a function that makes it")
+    check.add_argument(
+        "--account", metavar="ID", action="append", default=[], help="look at this account's stamp; give two"
+    )
+    check.add_argument("--ignore", metavar="NAME", action="append", default=[], help="a finding that you accept")
     purge = commands.add_parser("purge", help="delete the records past their keep time from an SQLite file; for cron")
     purge.add_argument("file", type=Path, help="the file that SQLiteTokenStore was given")
     kit = commands.add_parser("conformance", help="check an adapter against its port's contract; for adapter authors")
@@ -32,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "purge":
             return _purge(options.file)
         if options.command == "conformance":
-            return _check(options.target, options.examples)
+            return _conformance(options.target, options.examples)
+        if options.command == "check":
+            return _check(options.target, options.account, options.ignore)
         run_demo()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough
@@ -41,7 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(target: str, examples: int | None) -> int:
+def _check(target: str, ids: list[str], ignored: list[str]) -> int:
+    from resetkit._check_command import run_check  # noqa: PLC0415  # the other commands need none of it
+
+    try:
+        return run_check(target, ids, ignored)
+    except ConfigurationError as error:
+        return _fail(str(error), status=2)
+
+
+def _conformance(target: str, examples: int | None) -> int:
     from resetkit._conformance import run_conformance  # noqa: PLC0415  # the other commands need none of it
     from resetkit.testing import BrokenPromiseError  # noqa: PLC0415  # as above
 
@@ -81,6 +98,6 @@ def _purge_in_batches(store: SQLiteTokenStore) -> int:
     return count
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, *, status: int = 1) -> int:
     print(f"resetkit: {message}", file=sys.stderr)
-    return 1
+    return status
