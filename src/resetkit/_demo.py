@@ -1,23 +1,18 @@
 """The whole story in the terminal: real store, real hashing, real SMTP on loopback."""
 
-import email
-import email.policy
 import secrets
-import socketserver
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from queue import Queue
 
 from argon2 import PasswordHasher
-from typing_extensions import override
 
+from resetkit._inbox import open_inbox
 from resetkit._sync import ResetManager
 from resetkit.errors import InvalidTokenError
 from resetkit.events import Event
@@ -31,7 +26,8 @@ _RACERS = 16
 
 def run_demo() -> None:
     """Tell the story on a file in a temporary folder, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="resetkit-demo-") as folder, _inbox() as (port, inbox):
+    inbox: Queue[EmailMessage] = Queue()
+    with tempfile.TemporaryDirectory(prefix="resetkit-demo-") as folder, open_inbox(inbox.put) as port:
         _tell(Path(folder) / "tokens.sqlite3", port, inbox)
 
 
@@ -153,32 +149,3 @@ class _Clock:
 
     def advance(self, by: timedelta) -> None:
         self._now += by
-
-
-@contextmanager
-def _inbox() -> Generator[tuple[int, "Queue[EmailMessage]"], None, None]:
-    """A listener on loopback with as much SMTP (RFC 5321) as one mail needs, and the queue it fills."""
-    received: Queue[EmailMessage] = Queue()
-
-    class Session(socketserver.StreamRequestHandler):
-        @override
-        def handle(self) -> None:
-            self._reply(220)
-            while not (line := self.rfile.readline()).startswith(b"quit"):
-                if line.startswith(b"data"):
-                    self._reply(354)
-                    lines = iter(self.rfile.readline, b".\r\n")
-                    received.put(email.message_from_bytes(b"".join(lines), policy=email.policy.default))
-                self._reply(250)
-            self._reply(221)
-
-        def _reply(self, code: int) -> None:
-            self.wfile.write(b"%d inbox\r\n" % code)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        try:
-            yield server.server_address[1], received
-        finally:
-            server.shutdown()
