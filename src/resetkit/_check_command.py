@@ -47,7 +47,7 @@ def run_check(target: str, ids: Sequence[str], ignored: Collection[str]) -> int:
             print(f"{rule.name}, ignored: {told}")
     for line in reader.unseen:
         print(f"Not judged: {line}.")
-    print(f"{len(counted)} finding{'s' * (len(counted) != 1)}" + _AFTERWORD * bool(counted))
+    print(f"{len(counted)} finding{'s' * (len(counted) != 1)}" + _AFTERWORD * bool(counted), flush=True)
     return 1 if counted else 0
 
 
@@ -67,7 +67,7 @@ class _Reader:
         if isinstance(found, ResetManager | AsyncResetManager):
             return found
         kind = type(found).__name__
-        raise ConfigurationError(f"{target} must be a manager, or make one when called without arguments, not a {kind}")
+        raise ConfigurationError(f"{target} must be a manager, or make one when called without arguments, not {kind}")
 
     def look(self, manager: ResetManager | AsyncResetManager, ids: Sequence[str]) -> Seen:
         """Everything that the rules judge."""

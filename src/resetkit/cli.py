@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from resetkit._demo import run_demo
 from resetkit._manager import REST
@@ -15,13 +16,20 @@ from resetkit.errors import ConfigurationError
 from resetkit.policy import ResetPolicy
 from resetkit.stores.sqlite import SQLiteTokenStore
 
+_LAST_PORT: Final = 65535
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 for success, 1 for a failure that was explained, 2 for bad usage."""
+    """Run a command and return its exit status: 0 for success, 1 for a failure that was explained, 2 for bad usage.
+
+    Of `check`: 0 for nothing found, 1 for findings, 2 for what cannot be read.
+    """
     parser = argparse.ArgumentParser(prog="resetkit", description="Password reset for any Python application.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('resetkit')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("demo", help="show a complete reset in the terminal")
+    demo = commands.add_parser("demo", help="show a complete reset in the terminal, or in a browser")
+    demo.add_argument("--web", action="store_true", help="serve it on this machine, to click through")
+    demo.add_argument("--port", type=_port, help="where --web serves it; by default a free one")
     check = commands.add_parser("check", help="say what is weak in an application's own manager; for CI")
     check.add_argument("target", metavar="module:manager", help="the manager, or a function that makes it")
     check.add_argument(
@@ -41,12 +49,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _conformance(options.target, options.examples)
         if options.command == "check":
             return _check(options.target, options.account, options.ignore)
+        if options.web:
+            return _web_demo(options.port or 0)
+        if options.port is not None:
+            parser.error("--port goes with --web")
         run_demo()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def _web_demo(port: int) -> int:
+    from resetkit._web_demo import run_web_demo  # noqa: PLC0415  # the other commands need none of it
+
+    try:
+        run_web_demo(port)
+    except ConfigurationError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a whole number up to {_LAST_PORT}, not {text}")
+    return int(text)
 
 
 def _check(target: str, ids: list[str], ignored: list[str]) -> int:
