@@ -133,11 +133,14 @@ class Bench:
         return status
 
     def findings(self, manager: Any, *arguments: str) -> list[str]:
-        """The names of what is found. The status must agree."""
+        """The names of what is found, advice after weaknesses. The status must agree."""
         status = self.check(manager, *arguments)
-        names = re.findall(r"^([a-z-]+): ", self.printed, re.MULTILINE)
-        assert status == (1 if names else 0)
-        return names
+        found = re.findall(r"^([a-z-]+)( \(advice\))?: .+\n    \S", self.printed, re.MULTILINE)
+        weaknesses, advice = ([name for name, kind in found if bool(kind) is advised] for advised in (False, True))
+        assert status == (1 if weaknesses or ("--strict" in arguments and advice) else 0)
+        assert f"\nWeaknesses: {len(weaknesses)}. Advice: {len(advice)}." in f"\n{self.printed}"
+        assert [name in ADVICE for name, _ in found] == [False] * len(weaknesses) + [True] * len(advice)
+        return weaknesses + advice
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +308,7 @@ SOUND: dict[str, Options] = {
     ),
 }
 TWO = ("--account", "1", "--account", "2")
+ADVICE = {"throttle-per-process", "hash-unkeyed"}  # right for some
 
 
 SHAPES = [
@@ -338,7 +342,7 @@ def test_without_its_rule_it_would_not_be_found(
 @pytest.mark.parametrize("name", SOUND)
 def test_what_is_sound_is_not_found(bench: Bench, name: str) -> None:
     assert bench.findings(bench.make(**SOUND[name](bench)), *TWO) == []
-    assert bench.printed.endswith("\n0 findings\n")
+    assert bench.printed.endswith("\nWeaknesses: 0. Advice: 0.\n")
 
 
 def test_every_rule_has_its_weak_managers() -> None:
@@ -346,19 +350,21 @@ def test_every_rule_has_its_weak_managers() -> None:
 
 
 def test_all_at_once_are_told_with_what_to_do(bench: Bench) -> None:
-    names = ["throttle-per-process", "link-lifetime", "hash-unkeyed"]
+    names = ["link-lifetime", "throttle-per-process", "hash-unkeyed"]
     manager = bench.make(throttle=None, policy=ResetPolicy(link_lifetime=2 * HOUR), hasher=None)
     assert bench.findings(manager, *TWO) == names
     assert "\n    Lower link_lifetime; " in bench.printed
-    assert bench.printed.splitlines()[-1].startswith("3 findings; ")
+    assert bench.printed.splitlines()[-1].startswith("Weaknesses: 1. Advice: 2. docs/security.md explains ")
+    assert bench.findings(bench.make(throttle=None, hasher=None), *TWO) == names[1:], "with status 0"
+    assert bench.findings(bench.make(throttle=None, hasher=None), *TWO, "--strict") == names[1:], "with status 1"
 
 
 def test_what_is_ignored_is_shown_and_does_not_count(bench: Bench) -> None:
-    manager = bench.make(throttle=None, hasher=None)
-    assert bench.findings(manager, *TWO, "--ignore", "hash-unkeyed") == ["throttle-per-process"]
-    assert "\nhash-unkeyed, ignored: The hasher has no key: " in bench.printed
-    assert bench.printed.splitlines()[-1].startswith("1 finding; ")
-    assert bench.findings(manager, *TWO, "--ignore", "hash-unkeyed", "--ignore", "throttle-per-process") == []
+    manager = bench.make(throttle=None, policy=ResetPolicy(link_lifetime=2 * HOUR))
+    assert bench.findings(manager, *TWO, "--ignore", "link-lifetime") == ["throttle-per-process"]
+    assert "\nlink-lifetime (ignored): A link lives 2:00:00; " in bench.printed
+    accepted = ("--ignore", "link-lifetime", "--ignore", "throttle-per-process")
+    assert bench.findings(manager, *TWO, *accepted, "--strict") == []
 
 
 class TestNotJudged:
@@ -609,10 +615,11 @@ def test_from_the_command_line_with_a_status_for_ci(tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     done = run("shop:app.manager", *TWO)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert re.findall(r"^([a-z-]+): ", done.stdout, re.MULTILINE) == ["throttle-per-process", "hash-unkeyed"]
-    accepted = run("shop:app.manager", *TWO, "--ignore", "throttle-per-process", "--ignore", "hash-unkeyed")
-    assert accepted.returncode == 0
+    assert (done.returncode, done.stderr) == (0, ""), "the defaults are no weakness"
+    assert re.findall(r"^([a-z-]+) \(advice\): ", done.stdout, re.MULTILINE) == ["throttle-per-process", "hash-unkeyed"]
+    assert run("shop:app.manager", *TWO, "--strict").returncode == 1
+    decided = ("--strict", "--ignore", "throttle-per-process", "--ignore", "hash-unkeyed")
+    assert run("shop:app.manager", *TWO, *decided).returncode == 0
     assert run("shop:app.mailer").returncode == 2
 
 

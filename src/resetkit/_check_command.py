@@ -23,15 +23,15 @@ from resetkit.errors import ConfigurationError
 from resetkit.values import Account
 
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")  # Linux's alone
-_AFTERWORD: Final = "; docs/security.md explains the N numbers; to accept a finding, add --ignore and its name"
+_AFTERWORD: Final = " docs/security.md explains the N numbers; to accept a finding, add --ignore and its name."
 _PORTS: Final = ("accounts", "store", "mailer", "throttle", "dispatcher", "hasher")
 
 
-def run_check(target: str, ids: Sequence[str], ignored: Collection[str]) -> int:
-    """Judge the manager that `target` names, print what is weak, and return the exit status: 1 for any finding.
+def run_check(target: str, ids: Sequence[str], ignored: Collection[str], *, strict: bool) -> int:
+    """Judge the manager that `target` names, print what is weak, and return the exit status: 1 for any weakness.
 
-    `ids` are of accounts whose stamps are looked at; `ignored` are the names of findings that do not count. Raises
-    ConfigurationError if manager, account or name are not there.
+    `ids` are of accounts whose stamps are looked at; `ignored` are the names of findings that do not count; with
+    `strict`, advice counts too. Raises ConfigurationError if manager, account or name are not there.
     """
     if unknown := set(ignored) - {rule.name for rule in RULES}:
         raise ConfigurationError(f"no finding has the name {', '.join(sorted(unknown))}")
@@ -39,16 +39,20 @@ def run_check(target: str, ids: Sequence[str], ignored: Collection[str]) -> int:
         reader = _Reader(runner)
         seen = reader.look(reader.manager(target), tuple(dict.fromkeys(ids)))
     found = [(rule, told) for rule in RULES if (told := rule.find(seen))]
-    counted = [each for each in found if each[0].name not in ignored]
-    for rule, told in counted:
+    accepted = [each for each in found if each[0].name in ignored]
+    advice = [each for each in found if each[0].name not in ignored and each[0].advice]
+    weaknesses = [each for each in found if each[0].name not in ignored and not each[0].advice]
+    for rule, told in weaknesses:
         print(f"{rule.name}: {told}\n    {rule.do}")
-    for rule, told in found:
-        if rule.name in ignored:
-            print(f"{rule.name}, ignored: {told}")
+    for rule, told in advice:
+        print(f"{rule.name} (advice): {told}\n    {rule.do}")
+    for rule, told in accepted:
+        print(f"{rule.name} (ignored): {told}")
     for line in reader.unseen:
         print(f"Not judged: {line}.")
-    print(f"{len(counted)} finding{'s' * (len(counted) != 1)}" + _AFTERWORD * bool(counted), flush=True)
-    return 1 if counted else 0
+    afterword = _AFTERWORD if weaknesses or advice else ""
+    print(f"Weaknesses: {len(weaknesses)}. Advice: {len(advice)}.{afterword}", flush=True)
+    return 1 if weaknesses or (strict and advice) else 0
 
 
 class _Reader:

@@ -72,11 +72,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One weakness: its name, what shows it in a sentence or not at all, and what to do about it."""
+    """One finding: its name, what shows it in a sentence or not at all, and what to do about it."""
 
     name: str
     find: Callable[[Seen], str | None]
     do: str
+    advice: bool = False  # weak for some applications only, and no set-up shows for which
 
 
 # Throttle, dispatcher, store, mailer: what is for one process, or for tests.
@@ -330,7 +331,8 @@ RULES: Final = (
     Rule(
         name="throttle-per-process",
         find=_throttle_per_process,
-        do="Give throttle=LimitsThrottle(storage), over a storage that all processes share. Only one process: ignore.",
+        do="Several processes: give throttle=LimitsThrottle(storage), over a storage that they share.",
+        advice=True,
     ),
     Rule(
         name="inline-dispatch",
@@ -420,8 +422,9 @@ RULES: Final = (
     Rule(
         name="hash-unkeyed",
         find=_hash_unkeyed,
-        do="Give hasher=KeyedTokenHasher([key]) or Argon2TokenHasher(keys=[key]), the key from outside the database. "
-        "Nobody else can read or write the store: ignore.",
+        do="Others can read or write the store: give hasher=KeyedTokenHasher([key]) or Argon2TokenHasher(keys=[key]), "
+        "the key from outside the database.",
+        advice=True,
     ),
     Rule(
         name="hash-accepts-unkeyed",

@@ -22,7 +22,7 @@ _LAST_PORT: Final = 65535
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 for success, 1 for a failure that was explained, 2 for bad usage.
 
-    Of `check`: 0 for nothing found, 1 for findings, 2 for what cannot be read.
+    Of `check`: 0 for no weakness, 1 for some, 2 for what cannot be read.
     """
     parser = argparse.ArgumentParser(prog="resetkit", description="Password reset for any Python application.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('resetkit')}")
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--account", metavar="ID", action="append", default=[], help="look at this account's stamp; give two"
     )
     check.add_argument("--ignore", metavar="NAME", action="append", default=[], help="a finding that you accept")
+    check.add_argument("--strict", action="store_true", help="let advice count as weaknesses do")
     purge = commands.add_parser("purge", help="delete the records past their keep time from an SQLite file; for cron")
     purge.add_argument("file", type=Path, help="the file that SQLiteTokenStore was given")
     kit = commands.add_parser("conformance", help="check an adapter against its port's contract; for adapter authors")
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "conformance":
             return _conformance(options.target, options.examples)
         if options.command == "check":
-            return _check(options.target, options.account, options.ignore)
+            return _check(options.target, options.account, options.ignore, strict=options.strict)
         if options.web:
             return _web_demo(options.port or 0)
         if options.port is not None:
@@ -77,11 +78,11 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _check(target: str, ids: list[str], ignored: list[str]) -> int:
+def _check(target: str, ids: list[str], ignored: list[str], *, strict: bool) -> int:
     from resetkit._check_command import run_check  # noqa: PLC0415  # the other commands need none of it
 
     try:
-        return run_check(target, ids, ignored)
+        return run_check(target, ids, ignored, strict=strict)
     except ConfigurationError as error:
         return _fail(str(error), status=2)
 
