@@ -1,7 +1,8 @@
 """Real servers, each started once for all tests on a Unix socket of its own, and gone at the end.
 
 PostgreSQL and Valkey come as wheels with the development extra. MariaDB and Redis are the system's own, where it has
-them. One that is missing is skipped with a word of how to get it; under CI it is a failure.
+them; so is the browser of `browsers`. One that is missing is skipped with a word of how to get it; under CI it is a
+failure.
 """
 
 import os
