@@ -184,7 +184,8 @@ async def mail_in_spite_of_the_quota(
     if reason == "quota" and draft and account:
         await self._store.add(draft.record, quotas=(), keep=self._policy.outstanding)
         await self._mailer.send(draft.mail(account, self._link, job.context))
-        self._emit(events.MailSent(mail="reset", account_id=account.id, selector=job.selector))
+        waited = _manager._seconds(job.created_at, now)
+        self._emit(events.MailSent(mail="reset", account_id=account.id, selector=job.selector, waited=waited))
     else:
         await DROP(self, job, reason, account, draft, now)
 
@@ -234,7 +235,8 @@ async def tell_the_new_address(self: Engine, job: NoticeJob) -> None:
         to=account.email, account=account, changed_at=job.changed_at, locale=account.locale, context=job.context
     )
     await self._mailer.send(mail)
-    self._emit(events.MailSent(mail="notice", account_id=account.id))
+    waited = _manager._seconds(job.changed_at, self._now())
+    self._emit(events.MailSent(mail="notice", account_id=account.id, waited=waited))
 
 
 # The visitor comes back.

@@ -154,6 +154,20 @@ def test_jobs_that_come_late_twice_or_for_nobody(kit: Harness, code: bool) -> No
     ]
 
 
+def test_mails_tell_how_long_they_waited(kit: Harness) -> None:
+    jobs: list[str] = []
+    kit.manager = kit.make_manager(dispatcher=kept(kit, jobs))
+    requested(kit)
+    kit.advance(seconds=90)
+    kit.run_job(jobs.pop())
+    kit.reset(kit.reset_mails[-1].token)
+    kit.advance(seconds=5)
+    kit.run_job(jobs[-1])
+    kit.advance(seconds=-60)
+    kit.run_job(jobs.pop())
+    assert [each.waited for each in kit.of(MailSent)] == [90, 5, 0]
+
+
 def test_a_job_that_meets_another_account_s_record(kit: Harness) -> None:
     jobs: list[str] = []
     kit.manager = kit.make_manager(dispatcher=kept(kit, jobs))

@@ -32,7 +32,6 @@ from resetkit import (
 from resetkit._checks import is_header_text, is_id
 from resetkit._confidential import clear_locals, hidden
 from resetkit._jobs import UnusableJobError, clean_context
-from resetkit.events import Event, JobLost, MailFailed, SessionsNotEnded, TokensPurged, log_event
 from resetkit.testing._records import NOW, record
 
 
@@ -303,22 +302,6 @@ class TestSecrecy:
         kit.replace("accounts", "set_password", set_password)
         kit.reset(kit.token())
         assert [type(each) for each in seen] == [str, str]
-
-    @pytest.mark.parametrize(
-        ("event", "level"),
-        [
-            (TokensPurged(count=3), "INFO"),
-            (JobLost(mail="notice", account_id="alice"), "WARNING"),
-            (SessionsNotEnded(account_id="alice", error="OSError"), "WARNING"),
-            (MailFailed(mail="reset", attempt=1, error="OSError", at="here", retry=True), "WARNING"),
-        ],
-    )
-    def test_by_default_each_event_is_one_line_and_a_warning_where_somebody_should_look(
-        self, event: Event, level: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO)
-        log_event(event)
-        assert caplog.record_tuples == [("resetkit", getattr(logging, level), str(event))]
 
     def test_events_are_plain_values_for_structured_logs(self, kit: Harness) -> None:
         kit.request(code=True, context={"ip": "192.0.2.1"})

@@ -397,7 +397,8 @@ class Engine:
             await self._drop(job, "repeated" if known else "quota", account, draft, now)
             return
         await self._mailer.send(draft.mail(account, self._link, job.context))
-        self._emit(events.MailSent(mail="reset", account_id=account.id, selector=job.selector))
+        waited = _seconds(job.created_at, now)
+        self._emit(events.MailSent(mail="reset", account_id=account.id, selector=job.selector, waited=waited))
 
     async def _find(self, identifier: str) -> Account | None:
         if not identifier:
@@ -429,6 +430,7 @@ class Engine:
         self._emit(events.RequestDropped(reason=reason, selector=job.selector, account_id=account_id))
 
     async def _mail_notice(self, job: NoticeJob) -> None:
+        waited = _seconds(job.changed_at, self._now())
         account = _checked_account(await self._accounts.get(job.account_id))
         if account is None:
             self._emit(events.RequestDropped(reason="gone", account_id=job.account_id))
@@ -437,7 +439,7 @@ class Engine:
             to=job.to, account=account, changed_at=job.changed_at, locale=account.locale, context=job.context
         )
         await self._mailer.send(mail)
-        self._emit(events.MailSent(mail="notice", account_id=account.id))
+        self._emit(events.MailSent(mail="notice", account_id=account.id, waited=waited))
 
     # Minting: the only place where a token exists in clear.
 
@@ -489,7 +491,7 @@ class Engine:
         """
         token = require_secret("token", token)
         _optional_text("client", client)
-        record, expires_at, _ = await self._match(token, client, NO_CONTEXT)
+        record, expires_at, _ = await self._match(token, client, {})
         account = _checked_account(await self._accounts.get(record.account_id))
         self._require_fresh(record, account)
         self._emit(events.TokenChecked(selector=record.selector, account_id=record.account_id))
@@ -724,7 +726,9 @@ class Engine:
         try:
             self._on_event(event)
         except Exception as error:  # noqa: BLE001  # an observer must not change what it observes
-            _logger.error("on_event failed with %s", type(error).__name__)  # noqa: TRY400  # its context may name people
+            with suppress(Exception):  # nor must the application's logging
+                missed = "on_event failed with %s and missed %s"
+                _logger.error(missed, type(error).__name__, event)  # noqa: TRY400  # its context may name people
 
     def _emit_throttled(
         self,
@@ -749,6 +753,11 @@ def _ended(record: TokenRecord, expires_at: datetime, now: datetime) -> TokenRea
     if record.state != "outstanding":
         return record.state
     return None if now < expires_at else "expired"
+
+
+def _seconds(since: datetime, now: datetime) -> int:
+    """Whole seconds between them; none where the clocks of two machines disagree."""
+    return max(0, int((now - since).total_seconds()))
 
 
 def _optional_text(name: str, value: object) -> None:

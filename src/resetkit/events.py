@@ -2,11 +2,12 @@
 
 None holds a token, code, hash, stamp, identifier, address or password. ``selector`` names a record and is no
 secret. ``context`` is what the application passed to the call: at most 10 entries of 200 printable characters.
+Names of events and of their fields stay as they are within a major version: alarms are built on them.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, Literal
 
 from resetkit.errors import TokenReason
@@ -51,11 +52,15 @@ class RequestDropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailSent:
-    """The mailer took a mail. ``selector`` is None for a notice."""
+    """The mailer took a mail. ``selector`` is None for a notice.
+
+    ``waited``: whole seconds from the request, or from the change of the password, until this try was begun.
+    """
 
     mail: Literal["reset", "notice"]
     account_id: str
     selector: str | None = None
+    waited: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +188,30 @@ Event = (
 
 
 def log_event(event: Event) -> None:
-    """The default ``on_event``: one line to the logger ``resetkit``; a warning where somebody should look."""
-    level = logging.WARNING if isinstance(event, MailFailed | SessionsNotEnded | JobLost) else logging.INFO
-    _logger.log(level, "%s", event)
+    """The default ``on_event``: one line to the logger ``resetkit``, for people and for machines.
+
+    The record's attribute ``resetkit`` is a dict of the fields, and of ``"event"``, the event's name: all of it JSON.
+    An error is what must be put right by hand, a warning what grows into one, all else is information.
+    """
+    level = _level(event)
+    if _logger.isEnabledFor(level):
+        name = type(event).__name__
+        told = {each.name: getattr(event, each.name) for each in fields(event)}
+        # One key, for a name like "error" or "context" may be taken. The template has the name, to group lines by.
+        template = name + "%s"
+        _logger.log(level, template, str(event).removeprefix(name), extra={"resetkit": {"event": name, **told}})
+
+
+def _level(event: Event) -> int:
+    """Nothing that a stranger alone can bring about is above information, unless it keeps mails from others."""
+    match event:
+        case SessionsNotEnded() | JobLost() | MailFailed(retry=False) | PasswordReset(error=str()):
+            return logging.ERROR
+        case (
+            MailFailed()
+            | RequestThrottled(by="capacity")
+            | RequestDropped(reason="late" | "malformed" | "version" | "realm")
+        ):
+            return logging.WARNING
+        case _:
+            return logging.INFO

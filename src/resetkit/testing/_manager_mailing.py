@@ -116,7 +116,9 @@ class Mailing(Judge):
         mail: Any = self._one("mailer", "send").args[0]
         expect_that(isinstance(mail, ResetMail), "a reset job sends a reset mail")
         expect(mail.account.id, is_whose, "the mail is for the account that was found")
-        return Expected(None, [events.MailSent(mail="reset", account_id=mail.account.id, selector=job.selector)])
+        waited = self._waited(job.content["created_at"])
+        sent = events.MailSent(mail="reset", account_id=mail.account.id, selector=job.selector, waited=waited)
+        return Expected(None, [sent])
 
     def _kept(self, job: Job, account: Account | None, added: Sequence[bool]) -> tuple[str, str | None]:
         """What the model keeps of a job, by whether each `add` took place; and whose mail it was to be."""
@@ -160,7 +162,11 @@ class Mailing(Judge):
         expect_that(isinstance(mail, PasswordChangedMail), "a notice job sends a notice")
         found = (str(mail.to), int(mail.changed_at.timestamp()))
         expect(found, (job.content["to"], job.content["changed_at"]), "a notice is of the moment of the reset")
-        return Expected(None, [events.MailSent(mail="notice", account_id=account_id)])
+        waited = self._waited(job.content["changed_at"])
+        return Expected(None, [events.MailSent(mail="notice", account_id=account_id, waited=waited)])
+
+    def _waited(self, since: int) -> int:
+        return max(0, int(self._clock.now.timestamp()) - since)
 
     def _tried(self, job: Job, ending: Expected, *, worker: bool) -> Expected:
         """A job that failed is handed over again; where a worker ran it, its error comes out."""
