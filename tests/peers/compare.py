@@ -5,18 +5,22 @@ In a virtual environment of its own, from a checkout::
     python -m pip install -e . -r tests/peers/requirements.txt
     python tests/peers/compare.py timing 1000 docs/timing.svg    # rounds; the picture is optional
     python tests/peers/compare.py race 20                        # rounds
-    python tests/peers/compare.py power 20 django_view           # runs; which ones, or all; and beside busy processes
+    python tests/peers/compare.py outlives 1                     # rounds: after what does a link still work?
+    python tests/peers/compare.py power 20                       # runs; and beside busy processes
+    python tests/peers/compare.py race 20 django_view            # which ones; all but timing take names
 
 Each system runs in a process and a folder of its own, with a mail server that costs nothing and one that takes 20 ms.
 """
 
 import asyncio
+import inspect
 import math
 import os
 import platform
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
@@ -38,6 +42,7 @@ PEERS = {
     "allauth_view": ("django-allauth", timedelta(milliseconds=0.2)),
     "fastapi_users_app": ("fastapi-users", timedelta(milliseconds=10)),
     "flask_security_app": ("flask-security-too", timedelta(milliseconds=20)),  # hashes for everyone, not the same way
+    "jwt_app": ("pyjwt", timedelta(milliseconds=0.5)),
 }
 SLOW = {"fastapi_users_app", "flask_security_app"}  # a round lasts up to a second
 FEW, FEWEST = 400, 40
@@ -107,9 +112,48 @@ async def race_of_tasks(peer, addresses):
     return winners
 
 
+def outlived(module, _rounds):
+    """The name of one system, and whether its link still works after each of four things."""
+    whats = ("use", "newer", "password", "address")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, asyncio.Runner() as runner:
+        peer = opened(module, folder)
+
+        def settled(result):
+            return runner.run(result) if inspect.iscoroutine(result) else result
+
+        def works(link):
+            return settled(peer.prepare(link)("correct horse battery 2"))
+
+        told = []
+        settled(peer.add([f"{what}@example.com" for what in whats]))
+        for what in whats:
+            address = f"{what}@example.com"
+            link = settled(peer.link(address))
+            time.sleep(1.1)  # Django's links hold the second they were made in
+            if what == "use":
+                assert works(link)
+            elif what == "newer":
+                assert settled(peer.link(address)) != link
+            else:
+                peer.change(address, what)
+            told.append(works(link))
+        return peer.name, told
+
+
 def in_a_process(function, *args):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         return processes.submit(function, *args).result()
+
+
+def outlives(rounds, *only):
+    head()
+    print("| system | used | a newer link was made | the password was changed | the address was changed |")
+    print("|---|---|---|---|---|")
+    for module in only or PEERS:
+        for _ in range(rounds):
+            name, told = in_a_process(outlived, module, rounds)
+            cells = " | ".join("works" if still else "refused" for still in told)
+            print(f"| {name} {version(PEERS[module][0])} | {cells} |", flush=True)
 
 
 def head():
@@ -149,10 +193,10 @@ def power(runs, *only):
         print(f"| {label} | {runs} | {verdicts} | {', '.join(map(str, rounds))} | {spread} |", flush=True)
 
 
-def race(rounds):
+def race(rounds, *only):
     head()
     print(f"| system | rounds | winners of {RACERS}: least, median, most |\n|---|---|---|")
-    for module in PEERS:
+    for module in only or PEERS:
         name, winners = in_a_process(raced, module, rounds)
         ordered = sorted(winners)
         spread = f"{ordered[0]}, {ordered[len(ordered) // 2]}, {ordered[-1]}"
@@ -218,8 +262,8 @@ def main(what="", rounds="", *more):
     if missing:
         names = ", ".join(missing)
         return f"{names}: not installed. See the top of this file, or: pip install -e . -r tests/peers/requirements.txt"
-    commands = {"timing": timing, "race": race, "power": power}
-    if what not in commands or not rounds.isdecimal() or (what == "power" and not PEERS.keys() >= {*more}):
+    commands = {"timing": timing, "race": race, "outlives": outlives, "power": power}
+    if what not in commands or not rounds.isdecimal() or (what != "timing" and not PEERS.keys() >= {*more}):
         return __doc__
     commands[what](int(rounds), *more)
     return None

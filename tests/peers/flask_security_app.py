@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flask import Flask
 from flask_security import MailUtil, Security, SQLAlchemyUserDatastore, hash_password
+from flask_security.changeable import admin_change_password
 from flask_security.models import fsqla_v3
 from flask_security.recoverable import generate_reset_password_token
 from flask_sqlalchemy import SQLAlchemy
@@ -73,6 +74,16 @@ class Peer:
     def link(self, address: str) -> str:
         with self.app.app_context(), self.app.test_request_context():
             return generate_reset_password_token(self.datastore.find_user(email=address))
+
+    def change(self, address: str, what: str) -> None:
+        with self.app.app_context(), self.app.test_request_context():
+            user = self.datastore.find_user(email=address)
+            if what == "address":
+                user.email = f"new.{address}"
+                self.datastore.put(user)
+            else:
+                admin_change_password(user, "changed elsewhere", notify=False)
+            self.datastore.commit()
 
     def prepare(self, token: str):
         client = self.app.test_client()

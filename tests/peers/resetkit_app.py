@@ -80,6 +80,11 @@ class Peer:
     def link(self, address: str) -> str:
         return self.manager.issue_token(self.accounts.find(address).id).token
 
+    def change(self, address: str, what: str) -> None:
+        changed = f"new.{address}" if what == "address" else PasswordHasher().hash("changed elsewhere")
+        column = "email" if what == "address" else "password"
+        self.accounts.run(f"UPDATE users SET {column} = ? WHERE email = ?", changed, address)
+
     def prepare(self, token: str):
         def redeem(password: str) -> bool:
             try:
