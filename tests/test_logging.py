@@ -40,7 +40,7 @@ MakeHarness = Callable[..., Harness]
 
 LOGGER: Final = logging.getLogger("resetkit")
 CONTEXT: Final = {"ip": "192.0.2.1", "agent": 'a "browser"'}
-WHOSE: Final[dict[str, str]] = {"selector": "5e1ec7", "account_id": "alice"}
+WHOSE: Final[dict[str, Any]] = {"selector": "5e1ec7", "account_id": "alice"}
 LEVELS: Final[dict[Event, str]] = {
     ResetRequested(selector="5e1ec7", code=True, context=CONTEXT): "INFO",
     RequestThrottled(action="request", by="client", retry_after=60, context=CONTEXT): "INFO",
