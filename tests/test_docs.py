@@ -20,6 +20,7 @@ from resetkit._findings import RULES
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
+TARGET = re.compile(r"(?:\]\(|^\[[\w-]+\]: )(?!https?:)([^)\s#]*)(?:#([\w-]+))?", re.MULTILINE)
 MODULES = [
     *("stores", "stores.redis", "stores.sqlalchemy", "mailers", "dispatch", "throttle", "events"),
     *("testing", "testing.strategies", "testing.timing", "testing.vectors"),
@@ -88,9 +89,15 @@ def test_no_request_has_a_say_in_the_link() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_relative_link_leads_to_a_file(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    text = page.read_text()
+    for target, anchor in TARGET.findall(text):
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if anchor else []
+        slugs = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+        assert not anchor or anchor in slugs, f"{page.name} links to {target}#{anchor}"
+    assert {*re.findall(r"\]\[([\w-]+)\]", text)} == {*re.findall(r"^\[([\w-]+)\]: ", text, re.MULTILINE)}
 
 
 def test_the_quickstart_plays_its_story(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,7 @@ PEERS = {
     "allauth_view": ("django-allauth", timedelta(milliseconds=0.2)),
     "fastapi_users_app": ("fastapi-users", timedelta(milliseconds=10)),
     "flask_security_app": ("flask-security-too", timedelta(milliseconds=20)),  # hashes for everyone, not the same way
-    "jwt_app": ("pyjwt", timedelta(milliseconds=0.5)),
+    "jwt_app": ("pyjwt", timedelta(milliseconds=5)),
 }
 SLOW = {"fastapi_users_app", "flask_security_app"}  # a round lasts up to a second
 FEW, FEWEST = 400, 40
