@@ -66,8 +66,10 @@ class Accounts:
             except VerificationError:
                 return None
             token = secrets.token_urlsafe(32)
-            connection.execute("INSERT INTO sessions VALUES (?, ?)", (_digest(token), user_id))
-            return token
+            # Only if the password is the same still: a log-in that races a reset must not outlive it.
+            insert = "INSERT INTO sessions SELECT ?, id FROM users WHERE id = ? AND password_hash = ?"
+            inserted = connection.execute(insert, (_digest(token), user_id, password_hash))
+            return token if inserted.rowcount else None
 
     def is_logged_in(self, token: str) -> bool:
         """Whether a session lives."""
