@@ -164,11 +164,6 @@ class AsyncAccounts:
         self._engine = engine
         self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
 
-    async def create_tables(self) -> None:
-        """What is not there yet. With Alembic, leave it out."""
-        async with self._engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
-
     async def find(self, identifier: str, /) -> Account | None:
         """For resetkit: who is this, as typed?"""
         async with self._begin() as session:
@@ -192,13 +187,6 @@ class AsyncAccounts:
         async with self._begin() as session:
             await session.execute(end_log_ins(account_id))
 
-    async def sign_up(self, email: str, password: str) -> None:
-        """Make a user, unless there is one."""
-        check_password(password)
-        async with self._begin() as session:
-            if await session.scalar(by_email(email)) is None:
-                session.add(User(email=email.lower(), password_hash=await to_thread(hasher.hash, password)))
-
     async def log_in(self, email: str, password: str) -> str | None:
         """The token of a new log-in, or None."""
         async with self._begin() as session:
@@ -219,3 +207,7 @@ class AsyncAccounts:
         """End one log-in."""
         async with self._begin() as session:
             await session.execute(end_log_in(token))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 from werkzeug.wrappers import Response as AnyResponse
 
 from accounts import Accounts
-from pages import FORGED, HEADERS, RESET_COOKIE, WRONG_LOG_IN
+from pages import FORGED, HEADERS, RESET_COOKIE, WRONG_LOG_IN, plain
 from resetkit import (
     InvalidTokenError,
     PasswordRejectedError,
@@ -56,7 +56,7 @@ def create_app(accounts: Accounts, manager: ResetManager, *, origin: str, secret
     def open_link(token: str) -> Page:
         """Take the token out of the address bar. It is not spent: scanners of mail open links too."""
         response = redirect(url_for("choose_password"), 303)
-        response.set_cookie("reset", token, secure=secure, **RESET_COOKIE)
+        response.set_cookie("reset", plain(token), secure=secure, **RESET_COOKIE)
         return response
 
     @app.get("/reset")

@@ -2,8 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from jinja2 import Environment, FileSystemLoader
+
+
+class Cookie(TypedDict):
+    """Options of a cookie, as Flask, Django, Starlette and aiohttp all call them."""
+
+    max_age: int
+    path: str
+    httponly: bool
+    samesite: Literal["lax", "strict"]
+
 
 FOLDER = Path(__file__).parent
 
@@ -18,7 +29,8 @@ HEADERS = {
 
 # With the token that a link carried, between the link and the page it leads to. Not Strict: who comes from a mail in a
 # browser comes from another site. No script needs it, and only one page gets it.
-RESET_COOKIE = {"max_age": 30 * 60, "path": "/reset", "httponly": True, "samesite": "lax"}
+RESET_COOKIE: Cookie = {"max_age": 30 * 60, "path": "/reset", "httponly": True, "samesite": "lax"}
+LOGIN_COOKIE: Cookie = {"max_age": 30 * 86400, "path": "/", "httponly": True, "samesite": "strict"}
 
 FORGED = "This form was not sent by our own page. Please go back, load the page anew and try again."
 WRONG_LOG_IN = "No account has this address and password."
@@ -29,6 +41,11 @@ _templates = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoesca
 def render(template: str, **values: object) -> str:
     """A page. Values are escaped."""
     return _templates.get_template(template).render(values)
+
+
+def plain(token: str) -> str:
+    """`token`, fit for a cookie: a real one is letters and digits alone."""
+    return token if token.isascii() and token.isalnum() else ""
 
 
 def is_forged(method: str, headers: Mapping[str, str], origin: str) -> bool:

@@ -71,11 +71,17 @@ class Accounts:
             inserted = connection.execute(insert, (_digest(token), user_id, password_hash))
             return token if inserted.rowcount else None
 
-    def is_logged_in(self, token: str) -> bool:
-        """Whether a session lives."""
+    def who(self, token: str) -> str | None:
+        """The address of who is logged in."""
         with self._transaction() as connection:
-            row = connection.execute("SELECT 1 FROM sessions WHERE token_digest = ?", (_digest(token),)).fetchone()
-            return row is not None
+            query = "SELECT email FROM sessions JOIN users ON id = user_id WHERE token_digest = ? AND active"
+            row = connection.execute(query, (_digest(token),)).fetchone()
+            return row and row[0]
+
+    def log_out(self, token: str) -> None:
+        """End one log-in."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM sessions WHERE token_digest = ?", (_digest(token),))
 
     def find(self, identifier: str, /) -> Account | None:
         """For resetkit: who is this, as typed?"""
@@ -151,7 +157,7 @@ def play(folder: Path) -> None:
     manager.close()
     store.close()
 
-    print("still logged in:", session is not None and accounts.is_logged_in(session))
+    print("still logged in:", session is not None and accounts.who(session) is not None)
     print("old password works:", accounts.log_in("alice@example.org", "correct horse battery") is not None)
     print("new password works:", accounts.log_in("alice@example.org", "a much longer one") is not None)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from persons import ANOTHER, CODE, MAIL, NEW, SAVE, SEND, PlainPerson, play_the_whole_story
-from web_sites import ADDRESS, CERTIFICATES, EXAMPLES, PASSWORD, Site, open_site
+from web_sites import ADDRESS, CERTIFICATES, BY_PATH, PASSWORD, Site, open_site
 
 
-@pytest.fixture(params=EXAMPLES)
+@pytest.fixture(params=BY_PATH)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with open_site(request.param, tmp_path) as opened:
         yield opened
@@ -29,7 +29,7 @@ def test_the_whole_story(people: tuple[PlainPerson, PlainPerson]) -> None:
     play_the_whole_story(*people)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", BY_PATH)
 def test_the_whole_story_over_tls(name: str, tmp_path: Path) -> None:
     trust = CERTIFICATES.client_context()
     with open_site(name, tmp_path, https=True) as site, ExitStack() as stack:

@@ -4,28 +4,45 @@ A site is served in this process, so that a test may give it a policy with room,
 """
 
 import asyncio
+import atexit
 import logging
+import os
+import shutil
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import EmailMessage
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler
 
 import sqlalchemy as sa
+import uvicorn
+from aiohttp import web
+from sqlalchemy.ext.asyncio import create_async_engine
+from typing_extensions import override
 from werkzeug.serving import make_server
 
 import accounts as site_accounts
+import aiohttp_app
+import fastapi_app
 import flask_app
+import fragment_app
+import quickstart
+import starlette_app
+import wsgi_app
 from harness import KEY
-from resetkit import KeyedTokenHasher, ResetManager, ResetPolicy
+from resetkit import AsyncResetManager, KeyedTokenHasher, ResetManager, ResetPolicy
+from resetkit.dispatch import ThreadDispatcher
 from resetkit.events import Event, JobLost, MailFailed, MailSent, PasswordReset, RequestDropped, ResetRequested
-from resetkit.mailers import SMTPMailer
-from resetkit.stores import SQLiteTokenStore
+from resetkit.mailers import AsyncSMTPMailer, SMTPMailer
+from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore
 from smtp_server import Certificates, Delivery, MailServer
 
 PATIENCE: Final = 60  # seconds: a machine that is busy is slow
@@ -109,7 +126,9 @@ class Options:
     def database(self) -> Path:
         return self.folder / "site.sqlite3"
 
-    def manager(self, kind: Any, accounts: Any, store: Any, mailer: Any, *, link: str = "/reset/{token}") -> Any:
+    def manager(
+        self, kind: Any, accounts: Any, store: Any, mailer: Any, *, link: str = "/reset/{token}", **named: Any
+    ) -> Any:
         """As the example makes it, but for the mail server on this machine, and a hash that takes no time."""
         return kind(
             accounts,
@@ -119,17 +138,15 @@ class Options:
             policy=self.policy,
             hasher=KeyedTokenHasher([KEY]),
             on_event=self.on_event,
+            **named,
         )
 
-    def sign_up(self, email: str, password: str) -> None:
-        """In the tables of accounts.py."""
-        engine = sa.create_engine(f"sqlite:///{self.database}")
-        site_accounts.Accounts(engine).sign_up(email, password)
-        engine.dispose()
+
+Running = tuple[Any, Callable[[str, str], None]]  # an application, and how to sign up there
 
 
 @contextmanager
-def flask_site(options: Options) -> Generator[tuple[Any, Callable[[str, str], None]], None, None]:
+def flask_site(options: Options) -> Generator[Running, None, None]:
     engine = sa.create_engine(f"sqlite:///{options.database}")
     accounts, store = site_accounts.Accounts(engine), SQLiteTokenStore(options.database)
     with options.manager(ResetManager, accounts, store, SMTPMailer) as manager:
@@ -160,12 +177,155 @@ def serve_wsgi(listener: socket.socket, app: Any, context: ssl.SSLContext | None
         server.server_close()
 
 
-Opened = AbstractContextManager[tuple[Any, Callable[[str, str], None]]]
+@contextmanager
+def async_site(options: Options, create_app: Callable[..., Any], **named: Any) -> Generator[Running, None, None]:
+    sign_up_engine = sa.create_engine(f"sqlite:///{options.database}")
+    sign_up = site_accounts.Accounts(sign_up_engine).sign_up
+    accounts = site_accounts.AsyncAccounts(create_async_engine(f"sqlite+aiosqlite:///{options.database}"))
+    store = AsyncSQLiteTokenStore(options.database)
+    link = "/reset#{token}" if named else "/reset/{token}"
+    manager = options.manager(AsyncResetManager, accounts, store, AsyncSMTPMailer, link=link)
+    yield create_app(accounts, manager, origin=options.origin, **named), sign_up
+    store.close()
+    sign_up_engine.dispose()
+
+
+@contextmanager
+def wsgi_site(options: Options) -> Generator[Running, None, None]:
+    accounts, store = quickstart.Accounts(options.database), SQLiteTokenStore(options.database)
+    with options.manager(ResetManager, accounts, store, SMTPMailer) as manager:
+        yield wsgi_app.App(accounts, manager, origin=options.origin), accounts.sign_up
+    store.close()
+
+
+@contextmanager
+def django_site(options: Options) -> Generator[Running, None, None]:
+    """Django has one project in a process; each site gets a database and settings of its own."""
+    empty = migrated_database()
+    from django.core.wsgi import get_wsgi_application  # noqa: PLC0415  # after Django's setup, as all that follows
+    from django.db import connections  # noqa: PLC0415
+    from django.test import override_settings  # noqa: PLC0415
+
+    from resetkit_django.store import DjangoTokenStore  # noqa: PLC0415
+    from website import accounts, views  # noqa: PLC0415
+    from website.models import User  # noqa: PLC0415
+
+    shutil.copyfile(empty, options.database)
+    connections.databases["default"]["NAME"] = str(options.database)
+    secure = options.origin.startswith("https:")
+    changed = {
+        "ALLOWED_HOSTS": ["127.0.0.1"],
+        "CSRF_TRUSTED_ORIGINS": [options.origin],
+        "SESSION_COOKIE_SECURE": secure,
+        "CSRF_COOKIE_SECURE": secure,
+    }
+    shipped = views.manager
+    dispatcher = ThreadDispatcher(around=accounts.fresh_connections)
+    store = DjangoTokenStore()
+    with (
+        override_settings(**changed),
+        options.manager(ResetManager, accounts.Accounts(), store, SMTPMailer, dispatcher=dispatcher) as views.manager,
+    ):
+        yield get_wsgi_application(), User.objects.create_user
+    views.manager = shipped
+    connections.close_all()
+
+
+@cache
+def migrated_database() -> Path:
+    """Empty, with all tables. Django is set up by the way."""
+    folder = tempfile.TemporaryDirectory(prefix="rk-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "empty.sqlite3"
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "website.settings", "DATABASE": str(path)}
+
+    import django  # noqa: PLC0415
+    from django.core.management import call_command  # noqa: PLC0415
+    from django.db import connections  # noqa: PLC0415
+
+    django.setup()
+    logging.getLogger("django").setLevel(logging.CRITICAL)
+    call_command("migrate", verbosity=0)
+    connections.close_all()
+    return path
+
+
+@contextmanager
+def serve_asgi(listener: socket.socket, app: Any, context: ssl.SSLContext | None) -> Generator[None, None, None]:
+    config = uvicorn.Config(app, log_level="error", lifespan="on")
+    config.load()
+    config.ssl = context
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="site")
+    thread.start()  # who connects before it accepts waits: the socket listens already
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def serve_aiohttp(listener: socket.socket, app: Any, context: ssl.SSLContext | None) -> Generator[None, None, None]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="site")
+    thread.start()
+    runner = web.AppRunner(app)
+
+    async def start() -> None:
+        await runner.setup()
+        await web.SockSite(runner, listener, ssl_context=context).start()
+
+    try:
+        asyncio.run_coroutine_threadsafe(start(), loop).result(PATIENCE)
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def serve_wsgiref(listener: socket.socket, app: Any, context: ssl.SSLContext | None) -> Generator[None, None, None]:
+    """The example's own server, on a socket that listens already."""
+
+    class Quiet(WSGIRequestHandler):
+        @override
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = wsgi_app.Server(listener.getsockname(), Quiet, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener.dup() if context is None else context.wrap_socket(listener.dup(), server_side=True)
+    server.server_name, server.server_port = "127.0.0.1", listener.getsockname()[1]
+    server.setup_environ()
+    server.set_app(app)
+    thread = threading.Thread(target=server.serve_forever, name="site")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 Serve = Callable[[socket.socket, Any, ssl.SSLContext | None], AbstractContextManager[None]]
 
-EXAMPLES: Final[dict[str, tuple[Callable[[Options], Opened], Serve]]] = {
+EXAMPLES: Final[dict[str, tuple[Callable[[Options], AbstractContextManager[Running]], Serve]]] = {
     "flask": (flask_site, serve_wsgi),
+    "django": (django_site, serve_wsgi),
+    "fastapi": (partial(async_site, create_app=fastapi_app.create_app), serve_asgi),
+    "starlette": (partial(async_site, create_app=starlette_app.create_app), serve_asgi),
+    "aiohttp": (partial(async_site, create_app=aiohttp_app.create_app), serve_aiohttp),
+    "wsgi": (wsgi_site, serve_wsgiref),
+    "fragment": (
+        partial(async_site, create_app=starlette_app.create_app, pages=fragment_app.FragmentPages),
+        serve_asgi,
+    ),
 }
+BY_PATH: Final = [name for name in EXAMPLES if name != "fragment"]
 
 
 @contextmanager

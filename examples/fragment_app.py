@@ -1,0 +1,51 @@
+"""A link with the token behind "#", which no server and no log ever sees: ``python examples/fragment_app.py``.
+
+It takes a few lines of script in the page, static/fragment.js. All else is the site of starlette_app.py.
+"""
+
+import uvicorn
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from typing_extensions import override
+
+from accounts import Accounts, AsyncAccounts
+from pages import HEADERS
+from resetkit import AsyncResetManager
+from resetkit.mailers import AsyncConsoleMailer, AsyncSMTPMailer
+from resetkit.stores import AsyncSQLiteTokenStore
+from settings import DATABASE, ORIGIN, PORT, make_mailer
+from starlette_app import ResetPages, create_app, page
+
+POLICY = "Content-Security-Policy"
+
+
+class FragmentPages(ResetPages):
+    """The page takes the token, not the server. So it cannot say that a link is dead before its form is sent."""
+
+    @override
+    async def choose_password(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self.reset_password(request)
+        return page("fragment.html", headers={POLICY: f"{HEADERS[POLICY]}; script-src 'self'"})
+
+    @override
+    def routes(self) -> list[Route]:
+        return [route for route in super().routes() if route.path != "/reset/{token}"]
+
+
+def make_app() -> Starlette:
+    """For a server: ``uvicorn --factory fragment_app:make_app``."""
+    accounts = AsyncAccounts(create_async_engine(f"sqlite+aiosqlite:///{DATABASE}"))
+    mailer = make_mailer(AsyncSMTPMailer, AsyncConsoleMailer)
+    link = f"{ORIGIN}/reset#{{token}}"
+    manager = AsyncResetManager(accounts, AsyncSQLiteTokenStore(DATABASE), mailer, link=link)
+    Accounts(create_engine(f"sqlite:///{DATABASE}")).sign_up("alice@example.org", "correct horse battery")  # to try it
+    return create_app(accounts, manager, origin=ORIGIN, pages=FragmentPages)
+
+
+if __name__ == "__main__":
+    uvicorn.run(make_app(), port=PORT)

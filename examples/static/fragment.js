@@ -1,0 +1,5 @@
+// What stands behind "#" is sent to no server. Take it into the form, and out of the address bar and the history.
+if (location.hash) {
+  document.getElementById("token").value = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname);
+}
