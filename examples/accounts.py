@@ -55,9 +55,10 @@ def check_password(password: str) -> None:
 def is_password(user: User | None, password: str) -> bool:
     """Whether this logs in. The work is the same for nobody, so that the time tells nothing."""
     try:
-        return hasher.verify(user.password_hash if user else NOBODY, password) and user is not None
+        hasher.verify(user.password_hash if user else NOBODY, password)
     except (VerificationError, UnicodeEncodeError):
         return False
+    return user is not None
 
 
 def digest(token: str) -> str:
@@ -67,21 +68,23 @@ def digest(token: str) -> str:
 
 def as_account(user: User | None) -> Account | None:
     """What resetkit is told of a user."""
-    return user and Account(id=user.id, email=user.email, stamp=user.password_hash, can_reset=user.active)
+    if user is None:
+        return None
+    return Account(id=user.id, email=user.email, stamp=user.password_hash, can_reset=user.active)
 
 
 # The statements, which both colours share.
 
 
-def by_email(email: str) -> sa.Select[tuple[User]]:
+def by_email(email: str) -> sa.Select[User]:
     return sa.select(User).where(User.email == email.strip().lower())
 
 
-def by_id(account_id: str) -> sa.Select[tuple[User]]:
+def by_id(account_id: str) -> sa.Select[User]:
     return sa.select(User).where(User.id == account_id)
 
 
-def by_token(token: str) -> sa.Select[tuple[str]]:
+def by_token(token: str) -> sa.Select[str]:
     is_good = (Login.token_digest == digest(token), Login.password_hash == User.password_hash, User.active)
     return sa.select(User.email).join(Login).where(*is_good)
 

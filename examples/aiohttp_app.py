@@ -5,13 +5,14 @@ It prints its mails, until the environment names an SMTP server: see settings.py
 
 from collections.abc import AsyncGenerator
 
+from accounts import Accounts, AsyncAccounts
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
+from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from accounts import Accounts, AsyncAccounts
-from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
 from resetkit import (
     AsyncResetManager,
     InvalidTokenError,
@@ -23,7 +24,6 @@ from resetkit import (
 from resetkit.errors import ResetError
 from resetkit.mailers import AsyncConsoleMailer, AsyncSMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore
-from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 
 
 def page(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> web.Response:

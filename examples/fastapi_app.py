@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import uvicorn
+from accounts import Accounts, AsyncAccounts
 from fastapi import Cookie, FastAPI, Form, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
+from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from accounts import Accounts, AsyncAccounts
-from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
 from resetkit import (
     AsyncResetManager,
     InvalidTokenError,
@@ -28,7 +29,6 @@ from resetkit import (
 from resetkit.errors import ResetError
 from resetkit.mailers import AsyncConsoleMailer, AsyncSMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore
-from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 
 Field = Annotated[str, Form()]
 Kept = Annotated[str, Cookie()]
@@ -128,7 +128,7 @@ def create_app(accounts: AsyncAccounts, manager: AsyncResetManager, *, origin: s
         return RedirectResponse("/", 303)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_field(_: Request, error: Exception) -> Response:  # a file, say, in the place of a text
+    async def refuse_field(_request: Request, _error: Exception) -> Response:  # a file, say, in the place of a text
         return page("error.html", 400, problem="This form cannot be read.")
 
     @app.middleware("http")

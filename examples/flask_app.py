@@ -3,14 +3,15 @@
 It prints its mails, until the environment names an SMTP server: see settings.py. docs/flask.md goes through it.
 """
 
+from accounts import Accounts
 from flask import Flask, Response, redirect, render_template, request, session, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
+from pages import FORGED, HEADERS, RESET_COOKIE, WRONG_LOG_IN, plain
+from settings import DATABASE, LINK, ORIGIN, PORT, SECRET_KEY, make_mailer
 from sqlalchemy import create_engine
 from werkzeug.wrappers import Response as AnyResponse
 
-from accounts import Accounts
-from pages import FORGED, HEADERS, RESET_COOKIE, WRONG_LOG_IN, plain
 from resetkit import (
     InvalidTokenError,
     PasswordRejectedError,
@@ -22,7 +23,6 @@ from resetkit import (
 from resetkit.errors import ResetError
 from resetkit.mailers import ConsoleMailer, SMTPMailer
 from resetkit.stores import SQLiteTokenStore
-from settings import DATABASE, LINK, ORIGIN, PORT, SECRET_KEY, make_mailer
 
 Page = str | tuple[str, int] | tuple[str, int, dict[str, str]] | AnyResponse
 

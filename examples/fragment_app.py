@@ -4,21 +4,21 @@ It takes a few lines of script in the page, static/fragment.js. All else is the 
 """
 
 import uvicorn
+from accounts import Accounts, AsyncAccounts
+from pages import HEADERS
+from settings import DATABASE, ORIGIN, PORT, make_mailer
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette_app import ResetPages, create_app, page
 from typing_extensions import override
 
-from accounts import Accounts, AsyncAccounts
-from pages import HEADERS
 from resetkit import AsyncResetManager
 from resetkit.mailers import AsyncConsoleMailer, AsyncSMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore
-from settings import DATABASE, ORIGIN, PORT, make_mailer
-from starlette_app import ResetPages, create_app, page
 
 POLICY = "Content-Security-Policy"
 

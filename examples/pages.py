@@ -51,8 +51,8 @@ def plain(token: str) -> str:
 def is_forged(method: str, headers: Mapping[str, str], origin: str) -> bool:
     """Whether another site made the browser send this form.
 
-    Browsers say where a request comes from, and no page can make them say otherwise: in Sec-Fetch-Site since 2023 at the
-    latest, before that in Origin. So a form needs neither a cookie nor a token in it. What says nothing is refused.
+    Browsers say where a request comes from, and no page can make them say otherwise: in Sec-Fetch-Site since 2023 at
+    the latest, before that in Origin. So a form needs neither a cookie nor a token in it. What says nothing is refused.
     `headers` are read in lower case.
     """
     if method in {"GET", "HEAD"}:

@@ -76,7 +76,7 @@ class Accounts:
         with self._transaction() as connection:
             query = "SELECT email FROM sessions JOIN users ON id = user_id WHERE token_digest = ? AND active"
             row = connection.execute(query, (_digest(token),)).fetchone()
-            return row and row[0]
+            return None if row is None else str(row[0])
 
     def log_out(self, token: str) -> None:
         """End one log-in."""

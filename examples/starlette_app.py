@@ -5,9 +5,11 @@ It prints its mails, until the environment names an SMTP server: see settings.py
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import uvicorn
+from accounts import Accounts, AsyncAccounts
+from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
+from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
@@ -18,8 +20,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from accounts import Accounts, AsyncAccounts
-from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, is_forged, plain, render
 from resetkit import (
     AsyncResetManager,
     InvalidTokenError,
@@ -31,12 +31,17 @@ from resetkit import (
 from resetkit.errors import ResetError
 from resetkit.mailers import AsyncConsoleMailer, AsyncSMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore
-from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 
 
 def page(template: str, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> Response:
     """A page, rendered."""
     return HTMLResponse(render(template, **values), status, headers)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The form's texts. What is a file is no text."""
+    async with request.form() as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 class ResetPages:
@@ -49,10 +54,8 @@ class ResetPages:
     async def forgot(self, request: Request) -> Response:
         if request.method != "POST":
             return page("forgot.html")
-        email: Any = (await request.form()).get("email", "")  # a text, or a file that somebody sent
-        if isinstance(email, str):
-            email = email.strip()
-        receipt = await self.manager.request_reset(email, client=client(request), code=True)
+        email = (await read_form(request)).get("email", "")
+        receipt = await self.manager.request_reset(email.strip(), client=client(request), code=True)
         return RedirectResponse(f"/sent/{receipt.handle}", 303)
 
     async def check_your_mail(self, request: Request) -> Response:
@@ -72,11 +75,11 @@ class ResetPages:
         return page("reset.html", token=token)
 
     async def reset_password(self, request: Request) -> Response:
-        form: Any = await request.form()
-        token, handle, code, password = (form.get(name, "") for name in ("token", "handle", "code", "password"))
+        form = await read_form(request)
+        handle, code = form.get("handle", ""), form.get("code", "")
+        token = code_token(handle, code) if handle else form.get("token", "")
         try:
-            token = code_token(handle, code) if handle else token
-            await self.manager.reset_password(token, password, client=client(request))
+            await self.manager.reset_password(token, form.get("password", ""), client=client(request))
         except PasswordRejectedError as rejected:
             problem = " ".join(rejected.messages)
         except InvalidTokenError as refused:
@@ -124,8 +127,8 @@ class LoginPages:
     async def log_in(self, request: Request) -> Response:
         if request.method != "POST":
             return page("login.html")
-        form = await request.form()
-        token = await self.accounts.log_in(str(form.get("email", "")), str(form.get("password", "")))
+        form = await read_form(request)
+        token = await self.accounts.log_in(form.get("email", ""), form.get("password", ""))
         if token is None:
             return page("login.html", 403, problem=WRONG_LOG_IN)
         response = RedirectResponse("/", 303)

@@ -15,6 +15,8 @@ from wsgiref.simple_server import WSGIServer, make_server
 
 from pages import FOLDER, FORGED, HEADERS, LOGIN_COOKIE, RESET_COOKIE, WRONG_LOG_IN, Cookie, is_forged, plain, render
 from quickstart import Accounts
+from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
+
 from resetkit import (
     InvalidTokenError,
     PasswordRejectedError,
@@ -26,7 +28,6 @@ from resetkit import (
 from resetkit.errors import ResetError
 from resetkit.mailers import ConsoleMailer, SMTPMailer
 from resetkit.stores import SQLiteTokenStore
-from settings import DATABASE, LINK, ORIGIN, PORT, make_mailer
 
 MAX_FORM = 16_384  # bytes; no form of these is longer
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -46,7 +47,8 @@ class Request:
         }
         self.cookies = {name: each.value for name, each in SimpleCookie(environ.get("HTTP_COOKIE")).items()}
         length = environ.get("CONTENT_LENGTH") or "0"
-        body: bytes = environ["wsgi.input"].read(min(int(length), MAX_FORM)) if length.isdecimal() else b""
+        is_whole = length.isdecimal() and int(length) <= MAX_FORM  # half a form must not be taken for one
+        body: bytes = environ["wsgi.input"].read(int(length)) if is_whole else b""
         self.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
@@ -60,7 +62,8 @@ class Response:
 
     def set_cookie(self, name: str, value: str, *, secure: bool, options: Cookie) -> None:
         cookie: SimpleCookie = SimpleCookie({name: value})
-        cookie[name].update({key.replace("_", "-"): each for key, each in {**options, "secure": secure}.items()})
+        for key, each in {**options, "secure": secure}.items():
+            cookie[name][key.replace("_", "-")] = each
         self.headers.append(("Set-Cookie", cookie[name].OutputString()))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from typing_extensions import override
 
-from web_sites import ADDRESS, PASSWORD, Site, text_of
+from web_sites import ADDRESS, PASSWORD, PATIENCE, Site, text_of
 
 MAIL, CODE, OLD, NEW = "Mail address", "Code from the mail", "Password", "New password"  # labels
 SEND, SAVE, LOG_IN = "Send the mail", "Save the new password", "Log in"  # buttons
@@ -123,18 +123,31 @@ class Reader(HTMLParser):
 class PlainPerson(Person):
     """Plain HTTP, with the headers that a browser sends."""
 
-    def __init__(self, site: Site, trust: ssl.SSLContext | bool = True) -> None:
+    response: httpx.Response  # the last one
+
+    def __init__(self, site: Site, trust: ssl.SSLContext | bool = False) -> None:
         super().__init__(site)
-        self.client = httpx.Client(base_url=site.origin, follow_redirects=True, verify=trust, timeout=60)
-        self.response: httpx.Response | None = None
+        self.client = httpx.Client(base_url=site.origin, follow_redirects=True, verify=trust, timeout=PATIENCE)
+        self.client.event_hooks["response"].append(self._see)
 
     def close(self) -> None:
         self.client.close()
 
+    @staticmethod
+    def _see(response: httpx.Response) -> None:
+        assert response.status_code < 500, f"{response.request.url} failed"
+
     @property
     def page(self) -> Reader:
-        assert self.response is not None
         return Reader(self.response.text)
+
+    def post(self, path: str, data: Mapping[str, Any], **options: Any) -> httpx.Response:
+        """Send fields of one's own choice as if by the site's own form, with what it holds against forgery."""
+        self.open("/forgot")
+        proof = {each["name"]: each["value"] for each in self.page.forms[0]["fields"] if each["type"] == "hidden"}
+        headers = self.headers() | options.pop("headers", {})
+        self.response = self.client.post(path, data={**proof, **data}, headers=headers, **options)
+        return self.response
 
     @override
     def open(self, address: str) -> None:
@@ -156,7 +169,6 @@ class PlainPerson(Person):
 
     def headers(self) -> dict[str, str]:
         """What a browser adds to a form of this page's. Under no-referrer the Origin is null: Fetch, section 3.2."""
-        assert self.response is not None
         silent = self.response.headers["Referrer-Policy"] == "no-referrer"
         shown = {"Origin": "null"} if silent else {"Origin": self.site.origin, "Referer": self.address}
         return {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", **shown}
@@ -175,7 +187,6 @@ class PlainPerson(Person):
     @property
     @override
     def address(self) -> str:
-        assert self.response is not None
         return str(self.response.url)
 
 

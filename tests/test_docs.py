@@ -7,6 +7,7 @@ import runpy
 from importlib.metadata import metadata
 from operator import attrgetter
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import sqlalchemy
@@ -40,6 +41,15 @@ def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
             value.close()
         if isinstance(value, sqlalchemy.Engine):
             value.dispose()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_excerpt_stands_in_an_example(page: Path) -> None:
+    """A block marked ``py`` is a part of a program that has tests of its own."""
+    examples = [path.read_text() for path in (ROOT / "examples").rglob("*.py")]
+    for excerpt in re.findall(r"^```py\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        indented = [indent(excerpt, " " * depth) for depth in (0, 4, 8)]
+        assert any(each in text for each in indented for text in examples), excerpt
 
 
 def test_the_readme_has_code_to_run() -> None:

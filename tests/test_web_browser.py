@@ -4,16 +4,15 @@ What plain HTTP cannot show: which cookies and headers a browser sends, what sta
 is, what it loads and refuses to load.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 from typing_extensions import override
 
-from persons import ANOTHER, CODE, CODE_FORM, LOG_IN, MAIL, NEW, SAVE, SEND, Person, play_the_whole_story
+from persons import ANOTHER, CODE, MAIL, NEW, SAVE, SEND, Person, play_the_whole_story
 from servers import program
 from web_sites import BY_PATH, EXAMPLES, PASSWORD, PATIENCE, Site, open_site
 
@@ -37,9 +36,19 @@ class Surfer(Person):
         self.page: Page = context.new_page()
         self.requests: list[Request] = []
         self.complaints: list[str] = []
-        self.page.on("request", self.requests.append)
-        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108  # it sets an attribute
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def show(self, address: str, page: str) -> None:
+        """A page of another site's."""
+        self.page.route(address, lambda route: route.fulfill(body=page, content_type="text/html"))
+        self.page.goto(address)
+        self.page.unroute(address)
 
     @override
     def open(self, address: str) -> None:
@@ -70,8 +79,7 @@ class Surfer(Person):
     def click_in_a_mail(self, link: str) -> None:
         """As in a mail program that is a web page of another site."""
         mail = f'<!doctype html><title>Inbox</title><a href="{link}">Choose a new password</a>'
-        self.page.route("http://mail.example/", lambda route: route.fulfill(body=mail, content_type="text/html"))
-        self.page.goto("http://mail.example/")
+        self.show("http://mail.example/", mail)
         self.page.get_by_role("link").click()
 
 
@@ -82,6 +90,14 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=chromium, args=OPTIONS, timeout=PATIENCE * 1000)
         yield opened
         opened.close()
+
+
+@pytest.fixture(autouse=True)
+def windows(browser: Browser) -> Iterator[None]:
+    """All are closed after each test."""
+    yield
+    for context in browser.contexts:
+        context.close()
 
 
 @pytest.fixture(params=EXAMPLES)
@@ -140,7 +156,6 @@ def test_a_link_with_a_fragment_shows_its_token_to_no_server_before_the_form_is_
         link = person.link()
         token = link.rpartition("#")[2]
         for _ in range(2):
-            person.page.goto("about:blank")
             person.open(link)
             assert person.heading == "Choose a new password"
             assert person.address == f"{site.origin}/reset"
@@ -193,12 +208,10 @@ def test_a_form_of_another_site_changes_nothing(site: Site, browser: Browser) ->
     for path, fields in forms:
         inputs = "".join(f'<input name="{name}" value="{value}">' for name, value in fields.items())
         evil = f'<form method="post" action="{site.origin}{path}">{inputs}<button>Win a prize</button></form>'
-        person.page.route("http://evil.example/", lambda route, body=evil: route.fulfill(body=body, content_type="text/html"))
-        person.page.goto("http://evil.example/")
-        with person.page.expect_response(lambda answer, path=path: answer.url == f"{site.origin}{path}") as answered:
+        person.show("http://evil.example/", evil)
+        with person.page.expect_response(f"{site.origin}{path}") as answered:
             person.page.get_by_role("button").click()
         assert answered.value.status == 403
-        person.page.unroute("http://evil.example/")
     assert len(site.post.deliveries()) == before
     assert person.is_logged_in()
 
@@ -242,35 +255,3 @@ def test_a_page_fits_a_phone(site: Site, browser: Browser) -> None:
         box = each.bounding_box()
         assert box is not None
         assert box["height"] >= 44, "a finger's width"
-
-
-@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="for eyes: SCREENSHOTS names a folder")
-def test_take_screenshots(browser: Browser, tmp_path: Path) -> None:
-    folder = Path(os.environ["SCREENSHOTS"])
-    with open_site("flask", tmp_path, https=True) as site:
-        for scheme in ("light", "dark"):
-            for width in (320, 900):
-                person = surfer(site, browser, viewport={"width": width, "height": 640}, color_scheme=scheme)
-
-                def keep(what: str, person: Surfer = person, kind: str = f"{scheme}-{width}") -> None:
-                    person.page.screenshot(path=folder / f"{what}-{kind}.png")
-
-                person.open("/")
-                keep("home")
-                person.open("/login")
-                keep("login")
-                person.open("/forgot")
-                keep("forgot")
-                person.ask()
-                keep("sent")
-                person.fill(SAVE, {CODE: "BBBB-BBBB", NEW: ANOTHER})
-                keep("wrong-code")
-                link = person.link()
-                person.open(link)
-                keep("reset")
-                person.fill(SAVE, {NEW: "short"})
-                keep("rejected")
-                person.fill(SAVE, {NEW: ANOTHER})
-                keep("done")
-                person.open(link)
-                keep("dead")

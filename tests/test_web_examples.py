@@ -1,13 +1,24 @@
 """The web examples as a person uses them, over real sockets, with a real mail server, in plain HTTP."""
 
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from email.message import EmailMessage
 from pathlib import Path
 
+import httpx
 import pytest
 
-from persons import ANOTHER, CODE, MAIL, NEW, SAVE, SEND, PlainPerson, play_the_whole_story
-from web_sites import ADDRESS, CERTIFICATES, BY_PATH, PASSWORD, Site, open_site
+from persons import ANOTHER, CODE, LINK, NEW, SAVE, PlainPerson, play_the_whole_story
+from web_sites import BY_PATH, CERTIFICATES, PATIENCE, Site, open_site
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(params=BY_PATH)
@@ -38,3 +49,114 @@ def test_the_whole_story_over_tls(name: str, tmp_path: Path) -> None:
             stack.callback(each.close)
         play_the_whole_story(*persons)
         assert all(cookie.secure for each in persons for cookie in each.client.cookies.jar)
+
+
+# To the letter of the documentation.
+
+PAGES = {name: f"{name}.md" for name in BY_PATH} | {"fragment": "web.md"}
+
+
+def steps(page: str) -> tuple[str, str]:
+    """The commands that copy an example, and the program that is run then."""
+    found = re.search(r"^(cp -r .+)\npython (\S+)$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+    assert found is not None
+    return found[1], found[2]
+
+
+class Printed:
+    """Mails that an example prints."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def last(self) -> EmailMessage:
+        """The next one, up to its rule."""
+        assert self._process.stdout is not None
+        message = EmailMessage()
+        lines: list[str] = []
+        for line in self._process.stdout:
+            lines.append(line)
+            if LINK.search(line):
+                break
+        message.set_content("".join(lines))
+        return message
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_the_documentation_says_to_copy_runs_and_prints_its_mails(name: str, tmp_path: Path) -> None:
+    copy, program = steps(PAGES[name])
+    (tmp_path / "resetkit").symlink_to(ROOT)
+    folder = tmp_path / "reset-demo"
+    folder.mkdir()
+    subprocess.run(["bash", "-c", copy], cwd=folder, check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        origin = f"http://127.0.0.1:{free.getsockname()[1]}"
+    clean = {key: value for key, value in os.environ.items() if key not in {"DATABASE", "DJANGO_SETTINGS_MODULE"}}
+    environment = clean | {"ORIGIN": origin, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", program],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        person = PlainPerson(Site(name, origin, Printed(process), lambda *_: None))
+        wait_until_open(person, process)
+        assert person.log_in("correct horse battery")
+        person.ask()
+        token = re.split("[/#]", person.link())[-1]
+        person.post("/reset", {"token": token, "password": ANOTHER})
+        assert person.heading == "Password changed"
+        assert not person.is_logged_in()
+        assert person.log_in(ANOTHER)
+        person.close()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_open(person: PlainPerson, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 2 * PATIENCE
+    while True:
+        try:
+            person.open("/")
+        except httpx.ConnectError:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
+def test_a_link_that_was_mailed_twice_tells_of_the_newer(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    person.ask()
+    old = person.link()
+    person.ask()
+    person.open(old)
+    assert person.told == "A newer mail was sent. Please use that one."
+    person.open(person.link())
+    assert person.heading == "Choose a new password"
+
+
+def test_a_code_is_typed_where_it_was_asked_for(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    person.ask()
+    person.fill(SAVE, {CODE: "BBBB-BBBB", NEW: ANOTHER})
+    assert person.heading == "Check your mail"
+    assert person.told.startswith("This link or code is not valid")
+    person.fill(SAVE, {CODE: person.code().lower().replace("-", " "), NEW: ANOTHER})
+    assert person.heading == "Password changed"
+    assert person.log_in(ANOTHER)
+
+
+def test_who_opens_the_page_without_a_link_is_told_how_to_get_one(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    person.open("/reset")
+    assert person.told.startswith("This link or code is not valid")
+    assert ("a", "/forgot") in [(tag, attributes.get("href")) for tag, attributes in person.page.tags]

@@ -4,30 +4,19 @@ A site is served in this process, so that a test may give it a policy with room,
 """
 
 import asyncio
-import atexit
 import logging
-import os
-import shutil
 import socket
 import ssl
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import EmailMessage
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler
-
-import sqlalchemy as sa
-import uvicorn
-from aiohttp import web
-from sqlalchemy.ext.asyncio import create_async_engine
-from typing_extensions import override
-from werkzeug.serving import make_server
 
 import accounts as site_accounts
 import aiohttp_app
@@ -35,11 +24,18 @@ import fastapi_app
 import flask_app
 import fragment_app
 import quickstart
+import sqlalchemy as sa
 import starlette_app
+import uvicorn
 import wsgi_app
+from aiohttp import web
+from sqlalchemy.ext.asyncio import create_async_engine
+from typing_extensions import override
+from werkzeug.serving import make_server
+
+from django_site import django_site
 from harness import KEY
 from resetkit import AsyncResetManager, KeyedTokenHasher, ResetManager, ResetPolicy
-from resetkit.dispatch import ThreadDispatcher
 from resetkit.events import Event, JobLost, MailFailed, MailSent, PasswordReset, RequestDropped, ResetRequested
 from resetkit.mailers import AsyncSMTPMailer, SMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore
@@ -108,7 +104,7 @@ class Site:
 
     name: str
     origin: str
-    post: Post
+    post: Post | Any  # whatever has `last`
     sign_up: Callable[[str, str], None] = field(repr=False)
 
 
@@ -199,60 +195,9 @@ def wsgi_site(options: Options) -> Generator[Running, None, None]:
 
 
 @contextmanager
-def django_site(options: Options) -> Generator[Running, None, None]:
-    """Django has one project in a process; each site gets a database and settings of its own."""
-    empty = migrated_database()
-    from django.core.wsgi import get_wsgi_application  # noqa: PLC0415  # after Django's setup, as all that follows
-    from django.db import connections  # noqa: PLC0415
-    from django.test import override_settings  # noqa: PLC0415
-
-    from resetkit_django.store import DjangoTokenStore  # noqa: PLC0415
-    from website import accounts, views  # noqa: PLC0415
-    from website.models import User  # noqa: PLC0415
-
-    shutil.copyfile(empty, options.database)
-    connections.databases["default"]["NAME"] = str(options.database)
-    secure = options.origin.startswith("https:")
-    changed = {
-        "ALLOWED_HOSTS": ["127.0.0.1"],
-        "CSRF_TRUSTED_ORIGINS": [options.origin],
-        "SESSION_COOKIE_SECURE": secure,
-        "CSRF_COOKIE_SECURE": secure,
-    }
-    shipped = views.manager
-    dispatcher = ThreadDispatcher(around=accounts.fresh_connections)
-    store = DjangoTokenStore()
-    with (
-        override_settings(**changed),
-        options.manager(ResetManager, accounts.Accounts(), store, SMTPMailer, dispatcher=dispatcher) as views.manager,
-    ):
-        yield get_wsgi_application(), User.objects.create_user
-    views.manager = shipped
-    connections.close_all()
-
-
-@cache
-def migrated_database() -> Path:
-    """Empty, with all tables. Django is set up by the way."""
-    folder = tempfile.TemporaryDirectory(prefix="rk-")
-    atexit.register(folder.cleanup)
-    path = Path(folder.name) / "empty.sqlite3"
-    os.environ |= {"DJANGO_SETTINGS_MODULE": "website.settings", "DATABASE": str(path)}
-
-    import django  # noqa: PLC0415
-    from django.core.management import call_command  # noqa: PLC0415
-    from django.db import connections  # noqa: PLC0415
-
-    django.setup()
-    logging.getLogger("django").setLevel(logging.CRITICAL)
-    call_command("migrate", verbosity=0)
-    connections.close_all()
-    return path
-
-
-@contextmanager
 def serve_asgi(listener: socket.socket, app: Any, context: ssl.SSLContext | None) -> Generator[None, None, None]:
-    config = uvicorn.Config(app, log_level="error", lifespan="on")
+    # Visitors come from this machine, where Uvicorn expects a proxy by default, and would believe what that says.
+    config = uvicorn.Config(app, log_level="error", lifespan="on", proxy_headers=False)
     config.load()
     config.ssl = context
     server = uvicorn.Server(config)

@@ -1,19 +1,13 @@
-"""What resetkit asks of Django's users, and the one manager."""
+"""What resetkit asks of Django's users."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import close_old_connections
 from django.db.models import F
 
-from resetkit import Account, PasswordRejectedError, ResetManager
-from resetkit.dispatch import ThreadDispatcher
-from resetkit.mailers import ConsoleMailer, SMTPMailer
-from resetkit_django.store import DjangoTokenStore
+from resetkit import Account, PasswordRejectedError
 from website.models import User
 
 
@@ -28,7 +22,7 @@ class Accounts:
         """Who is this, by id?"""
         return self._account(id=int(account_id)) if account_id.isdecimal() and len(account_id) < 19 else None  # noqa: PLR2004
 
-    def _account(self, **condition: object) -> Account | None:
+    def _account(self, **condition: Any) -> Account | None:
         user = User.objects.filter(**condition).first()
         return user and Account(id=str(user.id), email=user.email, stamp=user.password, can_reset=user.is_active)
 
@@ -43,29 +37,3 @@ class Accounts:
     def end_sessions(self, account_id: str, /) -> None:
         """Once more, since it may be called without `set_password` having come to its end."""
         User.objects.filter(id=account_id).update(session_epoch=F("session_epoch") + 1)
-
-
-@contextmanager
-def fresh_connections() -> Generator[None, None, None]:
-    """Around each job. Django looks after connections when a request ends, and a job runs outside of any."""
-    close_old_connections()
-    try:
-        yield
-    finally:
-        close_old_connections()
-
-
-def make_mailer() -> SMTPMailer | ConsoleMailer:
-    """One that sends, if there is a server; or one that prints."""
-    if settings.SMTP_HOST is None:
-        return ConsoleMailer()
-    return SMTPMailer(settings.SMTP_HOST, sender=settings.SMTP_SENDER)
-
-
-manager = ResetManager(
-    Accounts(),
-    DjangoTokenStore(),
-    make_mailer(),
-    link=settings.RESET_LINK,
-    dispatcher=ThreadDispatcher(around=fresh_connections),
-)

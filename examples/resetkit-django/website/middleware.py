@@ -46,4 +46,6 @@ class ResetMiddleware:
 
 def csrf_field(request: HttpRequest) -> dict[str, str]:
     """What ``{% csrf_token %}`` writes, under a name that the templates of all web examples know."""
-    return {"csrf_field": format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', get_token(request))}
+    return {
+        "csrf_field": format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', get_token(request))
+    }

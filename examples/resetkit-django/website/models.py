@@ -32,4 +32,4 @@ class User(AbstractBaseUser):
     def get_session_auth_hash(self) -> str:
         """What each session is held against: a new password ends all of them, and so does a new epoch."""
         state = f"{self.session_epoch} {self.password}"
-        return salted_hmac("website.User.session", state, algorithm="sha256").hexdigest()
+        return str(salted_hmac("website.User.session", state, algorithm="sha256").hexdigest())

@@ -7,14 +7,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from resetkit import InvalidTokenError, PasswordRejectedError, ResetReceipt, code_token
-from website.accounts import manager
+from website import reset
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
 
 def client(request: HttpRequest) -> str:
     """Who asks. Behind a proxy: what the proxy says, by a middleware of yours."""
-    return request.META["REMOTE_ADDR"]
+    return str(request.META["REMOTE_ADDR"])
 
 
 @form_page
@@ -22,7 +22,7 @@ def forgot(request: HttpRequest) -> HttpResponse:
     """Ask for a mail."""
     if request.method != "POST":
         return render(request, "forgot.html")
-    receipt = manager.request_reset(request.POST.get("email", "").strip(), client=client(request), code=True)
+    receipt = reset.manager.request_reset(request.POST.get("email", "").strip(), client=client(request), code=True)
     return redirect("sent", receipt.handle)
 
 
@@ -33,7 +33,7 @@ def check_your_mail(request: HttpRequest, handle: str) -> HttpResponse:
 
 
 @require_safe
-def open_link(request: HttpRequest, token: str) -> HttpResponse:
+def open_link(request: HttpRequest, token: str) -> HttpResponse:  # noqa: ARG001  # Django's name
     """Take the token out of the address bar. It is not spent: scanners of mail open links too.
 
     It goes into a cookie of its own, not into the session, which would keep it in the database, readable. The cookie is
@@ -51,12 +51,12 @@ def choose_password(request: HttpRequest) -> HttpResponse:
     """Set the new password."""
     if request.method != "POST":
         token = request.COOKIES.get("reset", "")
-        manager.check_token(token, client=client(request))
+        reset.manager.check_token(token, client=client(request))
         return render(request, "reset.html", {"token": token})
     handle, code = request.POST.get("handle", ""), request.POST.get("code", "")
     token = code_token(handle, code) if handle else request.POST.get("token", "")
     try:
-        manager.reset_password(token, request.POST.get("password", ""), client=client(request))
+        reset.manager.reset_password(token, request.POST.get("password", ""), client=client(request))
     except PasswordRejectedError as rejected:
         problem = " ".join(rejected.messages)
     except InvalidTokenError as refused:
