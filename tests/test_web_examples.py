@@ -138,9 +138,10 @@ def test_a_link_that_was_mailed_twice_tells_of_the_newer(people: tuple[PlainPers
     person.ask()
     old = person.link()
     person.ask()
+    new = person.link()
     person.open(old)
     assert person.told == "A newer mail was sent. Please use that one."
-    person.open(person.link())
+    person.open(new)
     assert person.heading == "Choose a new password"
 
 
