@@ -120,8 +120,8 @@ def create_app(accounts: Accounts, manager: ResetManager, *, origin: str, secret
         return redirect(url_for("home"), 303)
 
     @app.context_processor
-    def csrf_field() -> dict[str, Markup]:
-        return {"csrf_field": Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())}
+    def csrf_field() -> dict[str, CSRFField]:
+        return {"csrf_field": CSRFField()}
 
     @app.errorhandler(CSRFError)
     def refuse_forged(_: CSRFError) -> Page:
@@ -133,6 +133,17 @@ def create_app(accounts: Accounts, manager: ResetManager, *, origin: str, secret
         return response
 
     return app
+
+
+class CSRFField:
+    """The field that guards a form.
+
+    It begins a session, so it is made only where a form is. A forged form comes without the cookie: an answer to it
+    that began a session would put that in the place of the visitor's own, and log them out.
+    """
+
+    def __html__(self) -> str:
+        return Markup('<input type="hidden" name="csrf_token" value="{}">').format(generate_csrf())
 
 
 def make_app() -> Flask:

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,9 @@ def django_site(options: Any) -> Generator[tuple[Any, Callable[[str, str], None]
     from website import accounts, reset  # noqa: PLC0415
     from website.models import User  # noqa: PLC0415
 
+    def sign_up(email: str, password: str) -> None:
+        apart(User.objects.create_user, email, password)
+
     shutil.copyfile(empty, options.database)
     connections.databases["default"]["NAME"] = str(options.database)
     secure = options.origin.startswith("https:")
@@ -43,9 +47,8 @@ def django_site(options: Any) -> Generator[tuple[Any, Callable[[str, str], None]
         override_settings(**changed),
         options.manager(ResetManager, accounts.Accounts(), store, SMTPMailer, dispatcher=dispatcher) as reset.manager,
     ):
-        yield get_wsgi_application(), User.objects.create_user
+        yield get_wsgi_application(), sign_up
     reset.manager = shipped
-    connections.close_all()
 
 
 @cache
@@ -54,14 +57,29 @@ def migrated_database() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="rk-")
     atexit.register(folder.cleanup)
     path = Path(folder.name) / "empty.sqlite3"
-    os.environ |= {"DJANGO_SETTINGS_MODULE": "website.settings", "DATABASE": str(path)}
+    told = {"DJANGO_SETTINGS_MODULE": "website.settings", "DATABASE": str(path)}
+    os.environ |= told
 
     import django  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
-    from django.db import connections  # noqa: PLC0415
 
     django.setup()
+    for name in told:
+        del os.environ[name]
     logging.getLogger("django").setLevel(logging.CRITICAL)
-    call_command("migrate", verbosity=0)
-    connections.close_all()
+    apart(call_command, "migrate", verbosity=0)
     return path
+
+
+def apart(work: Callable[..., object], *args: object, **named: object) -> None:
+    """In a thread: Playwright runs a loop in this one, where Django takes every call of its own for an async one's."""
+    from django.db import connections  # noqa: PLC0415
+
+    def do() -> None:
+        try:
+            work(*args, **named)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(do).result()

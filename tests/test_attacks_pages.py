@@ -333,7 +333,9 @@ FORGERIES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("headers", FORGERIES.values(), ids=FORGERIES)
-def test_a_forged_form_does_nothing(site: Site, visitor: PlainPerson, headers: dict[str, str]) -> None:
+def test_a_forged_form_does_nothing(
+    site: Site, visit: Callable[[], PlainPerson], visitor: PlainPerson, headers: dict[str, str]
+) -> None:
     """H1-1086752, H1-6910: sent by another site, in the browser of who is logged in and has opened the link."""
     assert visitor.log_in(PASSWORD)
     token = token_for(visitor)
@@ -349,6 +351,8 @@ def test_a_forged_form_does_nothing(site: Site, visitor: PlainPerson, headers: d
         answer = visitor.client.post(path, data=fields, headers=headers)
         assert answer.status_code == 403
         assert "not sent by our own page" in answer.text
+        # SameSite keeps the cookies back. An answer that set new ones would log the visitor out.
+        assert "Set-Cookie" not in visit().client.post(path, data=fields, headers=headers).headers
     assert len(site.post.deliveries()) == before
     visitor.open("/")
     assert ADDRESS in visitor.told

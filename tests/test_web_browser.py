@@ -46,9 +46,9 @@ class Surfer(Person):
 
     def show(self, address: str, page: str) -> None:
         """A page of another site's."""
+        self.page.unroute(address)
         self.page.route(address, lambda route: route.fulfill(body=page, content_type="text/html"))
         self.page.goto(address)
-        self.page.unroute(address)
 
     @override
     def open(self, address: str) -> None:

@@ -92,8 +92,7 @@ def test_what_the_documentation_says_to_copy_runs_and_prints_its_mails(name: str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         origin = f"http://127.0.0.1:{free.getsockname()[1]}"
-    clean = {key: value for key, value in os.environ.items() if key not in {"DATABASE", "DJANGO_SETTINGS_MODULE"}}
-    environment = clean | {"ORIGIN": origin, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"ORIGIN": origin, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         [sys.executable, "-W", "error", program],
         cwd=folder,

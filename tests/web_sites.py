@@ -221,11 +221,17 @@ def serve_aiohttp(listener: socket.socket, app: Any, context: ssl.SSLContext | N
         await runner.setup()
         await web.SockSite(runner, listener, ssl_context=context).start()
 
+    async def stop() -> None:
+        for connection in runner.server.connections if runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()  # a browser keeps them open
+        await runner.cleanup()
+
     try:
         asyncio.run_coroutine_threadsafe(start(), loop).result(PATIENCE)
         yield
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -1,10 +1,12 @@
 """What every page needs."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import render
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 
 from resetkit import ThrottledError
@@ -44,8 +46,10 @@ class ResetMiddleware:
         return response
 
 
-def csrf_field(request: HttpRequest) -> dict[str, str]:
+def csrf_field(request: HttpRequest) -> dict[str, Any]:
     """What ``{% csrf_token %}`` writes, under a name that the templates of all web examples know."""
-    return {
-        "csrf_field": format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', get_token(request))
-    }
+
+    def field() -> str:
+        return format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', get_token(request))
+
+    return {"csrf_field": SimpleLazyObject(field)}  # made where a form is, since its token sets a cookie
