@@ -49,7 +49,7 @@ class ResetMiddleware:
 def csrf_field(request: HttpRequest) -> dict[str, Any]:
     """What ``{% csrf_token %}`` writes, under a name that the templates of all web examples know."""
 
-    def field() -> str:
+    def field() -> object:
         return format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', get_token(request))
 
     return {"csrf_field": SimpleLazyObject(field)}  # made where a form is, since its token sets a cookie
