@@ -33,14 +33,15 @@ CREATE TABLE IF NOT EXISTS sessions (
 );
 """
 
+hasher = PasswordHasher()
+NOBODY = hasher.hash(secrets.token_urlsafe(32))
+
 
 class Accounts:
     """Users and their sessions, and what resetkit asks of them: find, get, set_password, end_sessions."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._hasher = PasswordHasher()
-        self._nobody = self._hasher.hash(secrets.token_urlsafe(32))
         with self._transaction() as connection:
             connection.executescript(SCHEMA)
 
@@ -53,16 +54,16 @@ class Accounts:
     def sign_up(self, email: str, password: str) -> None:
         """Make a user."""
         with self._transaction() as connection:
-            row = (email, self._hasher.hash(password))
+            row = (email, hasher.hash(password))
             connection.execute("INSERT INTO users (email, password_hash) VALUES (?, ?)", row)
 
     def log_in(self, email: str, password: str) -> str | None:
         """A new session's token, or None."""
         with self._transaction() as connection:
             query = "SELECT id, password_hash FROM users WHERE email = ? AND active"
-            user_id, password_hash = connection.execute(query, (email,)).fetchone() or (None, self._nobody)
+            user_id, password_hash = connection.execute(query, (email,)).fetchone() or (None, NOBODY)
             try:
-                self._hasher.verify(password_hash, password)  # for nobody too, so that the time tells nothing
+                hasher.verify(password_hash, password)  # for nobody too, so that the time tells nothing
             except VerificationError:
                 return None
             token = secrets.token_urlsafe(32)
@@ -104,7 +105,7 @@ class Accounts:
         if len(new_password) < 8:  # noqa: PLR2004  # NIST SP 800-63B-4, 3.1.1.2
             raise PasswordRejectedError("Please use at least 8 characters.")
         with self._transaction() as connection:
-            new_hash = self._hasher.hash(new_password)
+            new_hash = hasher.hash(new_password)
             connection.execute("UPDATE users SET password_hash = ? WHERE id = ?", (new_hash, account_id))
             connection.execute("DELETE FROM sessions WHERE user_id = ?", (account_id,))
 

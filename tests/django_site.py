@@ -61,9 +61,11 @@ def migrated_database() -> Path:
     os.environ |= told
 
     import django  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
 
     django.setup()
+    settings.PASSWORD_HASHERS = ["quick_hashes.QuickHasher"]
     for name in told:
         del os.environ[name]
     logging.getLogger("django").setLevel(logging.CRITICAL)

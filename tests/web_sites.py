@@ -33,6 +33,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typing_extensions import override
 from werkzeug.serving import make_server
 
+import quick_hashes
 from django_site import django_site
 from harness import KEY
 from resetkit import AsyncResetManager, KeyedTokenHasher, ResetManager, ResetPolicy
@@ -40,6 +41,8 @@ from resetkit.events import Event, JobLost, MailFailed, MailSent, PasswordReset,
 from resetkit.mailers import AsyncSMTPMailer, SMTPMailer
 from resetkit.stores import AsyncSQLiteTokenStore, SQLiteTokenStore
 from smtp_server import Certificates, Delivery, MailServer
+
+quick_hashes.hurry()
 
 PATIENCE: Final = 60  # seconds: a machine that is busy is slow
 CERTIFICATES: Final = Certificates()
