@@ -11,34 +11,46 @@ import sys
 import tempfile
 from pathlib import Path
 
+from diagrams import draw
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+# What a browser fetches by itself. A link that a reader may follow is none of it.
+FETCHED = re.compile(r"(?:<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=|url\(|@import\s)[\"']?(?:https?:)?//[^\s>]+")
 
 
 def build(site: Path) -> None:
     """Build the site into the folder `site`, which is replaced."""
+    for source in sorted(DOCS.glob("*.mmd")):
+        if source.with_suffix(".svg").read_text() != draw(source):
+            sys.exit(f"{source.name} is not what {source.stem}.svg shows: run python docs/diagrams.py")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         pages = work / "pages"
         shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.md", "*.mmd", "*.py", "*.toml", "__pycache__"))
-        for page in [*DOCS.glob("*.md"), ROOT / "CHANGELOG.md"]:
-            (pages / page.name.lower()).write_text(LINK.sub(lambda found, page=page: lead(page, found[1], pages), page.read_text()))
+        for page in [*sorted(DOCS.glob("*.md")), ROOT / "CHANGELOG.md"]:
+            (pages / page.name.lower()).write_text(lead_on(page, pages))
         shutil.copy(DOCS / "zensical.toml", work)
         (work / "src").symlink_to(ROOT / "src")
         subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=work, check=True)
+        require_self_contained(work / "site")
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(work / "site", site)
 
 
-def lead(page: Path, target: str, pages: Path) -> str:
-    """Where a link to `target` in `page` leads in the site."""
-    path = (page.parent / target).resolve()
-    if not path.exists():  # no link, but code that looks like one
-        return target
-    if path.parent == DOCS or path == ROOT / "CHANGELOG.md":
-        return path.name.lower()
-    return show(path, pages)
+def lead_on(page: Path, pages: Path) -> str:
+    """The text of `page`, with links that lead to the pages of the site."""
+
+    def lead(found: re.Match[str]) -> str:
+        path = (page.parent / found[1]).resolve()
+        if not path.exists():  # no link, but code that looks like one
+            return found[1]
+        if path.parent == DOCS or path == ROOT / "CHANGELOG.md":
+            return path.name.lower()
+        return show(path, pages)
+
+    return LINK.sub(lead, page.read_text())
 
 
 def show(path: Path, pages: Path) -> str:
@@ -47,13 +59,20 @@ def show(path: Path, pages: Path) -> str:
     page = pages / f"source/{name}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
+        up = "../" * page.relative_to(pages).as_posix().count("/")
         files = [each for each in sorted(path.rglob("*")) if each.is_file() and "__pycache__" not in each.parts]
-        up = "../" * name.count("/") + "../"
         body = "\n".join(f"- [{each.relative_to(path).as_posix()}]({up}{show(each, pages)})" for each in files)
     else:
         body = f"~~~~~~ {path.suffix.removeprefix('.')}\n{path.read_text()}\n~~~~~~"
     page.write_text(f"# {name}\n\n{body}\n")
-    return f"source/{name}.md"
+    return page.relative_to(pages).as_posix()
+
+
+def require_self_contained(site: Path) -> None:
+    """Exit if a page would load anything from elsewhere."""
+    for path in [*site.rglob("*.html"), *site.rglob("*.css"), *site.rglob("*.svg")]:
+        if found := FETCHED.search(path.read_text()):
+            sys.exit(f"{path.relative_to(site)} loads something from elsewhere: {found[0]}")
 
 
 if __name__ == "__main__":

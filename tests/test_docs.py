@@ -1,9 +1,11 @@
-"""The documentation: every code block runs, every public name is in it, every link leads somewhere."""
+"""The documentation: every code block runs, and every test that it names is there. Its links: see test_site.py."""
 
 import importlib
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 from importlib.metadata import metadata
 from operator import attrgetter
 from pathlib import Path
@@ -20,15 +22,22 @@ from resetkit._findings import RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES_ALONE = sorted((ROOT / "docs").glob("from-*.md"))
+PAGES_TOGETHER = [page for page in PAGES if page not in PAGES_ALONE]
 NAMED = re.compile(r"`tests/([\w/]+)\.py::([\w:]+)`")
-TARGET = re.compile(r"(?:\]\(|^\[[\w-]+\]: )(?!https?:)([^)\s#]*)(?:#([\w-]+))?", re.MULTILINE)
-MODULES = [
-    *("stores", "stores.redis", "stores.sqlalchemy", "mailers", "dispatch", "throttle", "events"),
-    *("testing", "testing.strategies", "testing.timing", "testing.vectors"),
-]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES_ALONE, ids=lambda page: page.name)
+def test_every_code_block_runs_beside_another_library(page: Path, tmp_path: Path) -> None:
+    """In a process of its own: these pages set up Django and others, which a process does once."""
+    blocks = [example.parsed for example in Document.parse(str(page), PythonCodeBlockParser()).examples()]
+    assert len(blocks) == page.read_text().count("```python\n")
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "-W", "error", "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES_TOGETHER, ids=lambda page: page.name)
 def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     document = Document.parse(str(page), PythonCodeBlockParser())
@@ -56,31 +65,6 @@ def test_the_readme_has_code_to_run() -> None:
     assert (ROOT / "README.md").read_text().count("```python\n") >= 2
 
 
-def public_names() -> set[str]:
-    names = set(resetkit.__all__)
-    for module in (importlib.import_module(f"resetkit.{name}") for name in MODULES):
-        own = (name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
-        names |= set(getattr(module, "__all__", [name for name in own if not name.startswith("_")]))
-    return names
-
-
-def test_every_public_name_is_in_the_reference() -> None:
-    text = (ROOT / "docs" / "reference.md").read_text()
-    names = public_names()
-    assert len(names) > 60
-    assert {name for name in names if f"`{name}`" not in text} == set()
-
-
-def test_every_method_of_the_managers_is_in_the_reference_and_documented() -> None:
-    text = (ROOT / "docs" / "reference.md").read_text()
-    for manager in (resetkit.ResetManager, resetkit.AsyncResetManager):
-        methods = [name for name, _ in inspect.getmembers(manager, inspect.isfunction) if not name.startswith("_")]
-        assert len(methods) == 8
-        for name in methods:
-            assert f"`{name}(" in text
-            assert getattr(manager, name).__doc__
-
-
 def test_both_managers_take_the_same_arguments() -> None:
     for name in ("__init__", "request_reset", "check_token", "reset_password", "issue_token", "close"):
         sync, other = (
@@ -96,18 +80,6 @@ def test_no_request_has_a_say_in_the_link() -> None:
     """CVE-2021-30185: nothing in the signature could carry a host."""
     parameters = inspect.signature(resetkit.ResetManager.request_reset).parameters
     assert list(parameters) == ["self", "identifier", "client", "code", "context"]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
-    text = page.read_text()
-    for target, anchor in TARGET.findall(text):
-        file = page.parent / target if target else page
-        assert file.exists(), f"{page.name} links to {target}"
-        headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if anchor else []
-        slugs = {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
-        assert not anchor or anchor in slugs, f"{page.name} links to {target}#{anchor}"
-    assert {*re.findall(r"\]\[([\w-]+)\]", text)} == {*re.findall(r"^\[([\w-]+)\]: ", text, re.MULTILINE)}
 
 
 def test_the_quickstart_plays_its_story(capsys: pytest.CaptureFixture[str]) -> None:
