@@ -1,4 +1,4 @@
-"""Build the documentation site: ``python docs/build.py``, with resetkit's extra `docs` installed, into `site/`.
+"""Build the documentation site: ``python docs/build.py``, with the extra `docs` installed, into `site/`.
 
 Nothing is taken from the network, neither here nor when the site is read. A warning, such as a broken link, is an
 error. The pages are written for the repository, so each file outside of `docs/` that one links to becomes a page too.
@@ -17,7 +17,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 # What a browser fetches by itself. A link that a reader may follow is none of it.
-FETCHED = re.compile(r"(?:<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=|url\(|@import\s)[\"']?(?:https?:)?//[^\s>]+")
+FETCHED = re.compile(r"(<(script|img|link|iframe|source)\b[^>]*(src|href)=|url\(|@import )[\"']?(https?:)?//[^\s>]+")
 
 
 def build(site: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draw each ``*.mmd`` here as an ``*.svg`` beside it: ``python docs/diagrams.py``, with resetkit's extra `docs` installed.
+"""Draw each ``*.mmd`` here as an ``*.svg`` beside it: ``python docs/diagrams.py``, with the extra `docs` installed.
 
 The drawings are committed, so that pages show them anywhere without a script. Each names the digest of its source,
 which a test compares; and the build draws them anew and fails if they differ.
@@ -33,9 +33,9 @@ COLOURS = """
   :root { --ink: #e6edf3; --line: #9198a1; --box: #20262e; --edge: #656c76; --paper: #0d1117; --note: #33301c }
 }
 text, tspan { fill: var(--ink) !important; stroke: none !important }
-.actor, .node rect, .node path, .node circle, .node polygon { fill: var(--box) !important; stroke: var(--edge) !important }
-.note { fill: var(--note) !important; stroke: var(--edge) !important }
-.actor-line { stroke: var(--edge) !important }
+.actor, .note, .actor-line, .node :is(rect, path, circle, polygon) { stroke: var(--edge) !important }
+.actor, .node :is(rect, path, circle, polygon) { fill: var(--box) !important }
+.note { fill: var(--note) !important }
 .messageLine0, .messageLine1, .flowchart-link { stroke: var(--line) !important }
 marker path, marker circle { fill: var(--line) !important; stroke: var(--line) !important }
 .edgeLabel rect, .labelBkg { fill: var(--paper) !important; opacity: 1 !important }

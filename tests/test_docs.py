@@ -33,7 +33,8 @@ def test_every_code_block_runs_beside_another_library(page: Path, tmp_path: Path
     blocks = [example.parsed for example in Document.parse(str(page), PythonCodeBlockParser()).examples()]
     assert len(blocks) == page.read_text().count("```python\n")
     (tmp_path / "page.py").write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, "-W", "error", "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "error", "page.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
