@@ -63,7 +63,7 @@ def show(path: Path, pages: Path) -> str:
         files = [each for each in sorted(path.rglob("*")) if each.is_file() and "__pycache__" not in each.parts]
         body = "\n".join(f"- [{each.relative_to(path).as_posix()}]({up}{show(each, pages)})" for each in files)
     else:
-        body = f"~~~~~~ {path.suffix.removeprefix('.')}\n{path.read_text()}\n~~~~~~"
+        body = f"~~~~~~ {path.suffix.removeprefix('.')}\n{path.read_text(errors='replace')}\n~~~~~~"
     page.write_text(f"# {name}\n\n{body}\n")
     return page.relative_to(pages).as_posix()
 

@@ -33,6 +33,7 @@ COLOURS = """
   :root { --ink: #e6edf3; --line: #9198a1; --box: #20262e; --edge: #656c76; --paper: #0d1117; --note: #33301c }
 }
 text, tspan { fill: var(--ink) !important; stroke: none !important }
+.messageText { stroke: var(--paper) !important; stroke-width: 8px !important; paint-order: stroke }
 .actor, .note, .actor-line, .node :is(rect, path, circle, polygon) { stroke: var(--edge) !important }
 .actor, .node :is(rect, path, circle, polygon) { fill: var(--box) !important }
 .note { fill: var(--note) !important }
