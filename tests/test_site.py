@@ -117,7 +117,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def described_assignments() -> set[str]:
     """The names that are assigned at the top of a module with a docstring behind."""
     found: set[str] = set()
-    for path in (ROOT / "src").rglob("*.py"):
+    for path in Path(resetkit.__file__).parent.rglob("*.py"):
         body = ast.parse(path.read_text()).body
         for statement, following in pairwise(body):
             targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
