@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
+DEFINED = re.compile(r"^\[([\w-]+)\]: (?:\w+:\S+|([^#\s]*)(?:#(\S+))?)$", re.MULTILINE)
 MODULES = [  # whose names are public, besides those of resetkit itself
     *("stores", "stores.redis", "stores.sqlalchemy", "mailers", "dispatch", "throttle", "events"),
     *("testing", "testing.strategies", "testing.timing", "testing.vectors"),
@@ -42,7 +43,9 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
-    for _, _, target, anchor in LINK.findall(prose(page)):
+    named = DEFINED.findall(prose(page))
+    assert {name for name, _, _ in named} == set(re.findall(r"\]\[([\w-]+)\]", prose(page)))
+    for *_, target, anchor in [*LINK.findall(prose(page)), *named]:
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
