@@ -106,7 +106,6 @@ def test_no_header_has_a_say_in_the_link_the_mail_or_the_answer(site: Site, visi
         answers: list[tuple[int, str, str]] = []
         for email in (NOBODY, ADDRESS):
             person = visit()
-            person.open("/forgot")
             before = len(site.post.deliveries())
             answers.append(seen(person.post("/forgot", {"email": email}, headers=case.input)))
             for delivery in site.post.deliveries()[before:]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from email.message import EmailMessage
+from importlib.metadata import distribution
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
+import resetkit
 from persons import ANOTHER, CODE, LINK, NEW, SAVE, PlainPerson, play_the_whole_story
 from web_sites import BY_PATH, CERTIFICATES, PATIENCE, Site, open_site
 
@@ -56,11 +60,32 @@ def test_the_whole_story_over_tls(name: str, tmp_path: Path) -> None:
 PAGES = {name: f"{name}.md" for name in BY_PATH} | {"fragment": "web.md"}
 
 
-def steps(page: str) -> tuple[str, str]:
-    """The commands that copy an example, and the program that is run then."""
-    found = re.search(r"^(cp -r .+)\npython (\S+)$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+def steps(page: str) -> tuple[list[str], str, str]:
+    """What pip installs, the command that copies an example, and the program that is run then."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    found = re.search(r"^python -m pip install (.+)\n(cp -r .+)\npython (\S+)$", text, re.MULTILINE)
     assert found is not None
-    return found[1], found[2]
+    return shlex.split(found[1]), found[2], found[3]
+
+
+def install(wanted: list[str], folder: Path) -> None:
+    """Of what is installed here, what pip would install for `wanted`, and nothing else."""
+    folder.mkdir()
+    (folder / "resetkit").symlink_to(Path(resetkit.__file__).parent)  # which may be no copy, but a checkout
+    todo, seen = [Requirement(each.removeprefix("../")) for each in wanted], set[str]()
+    while todo:
+        one = todo.pop()
+        if str(one) in seen:
+            continue
+        seen.add(str(one))
+        found = distribution(one.name)
+        for file in found.files or ():
+            (top, *_), place = file.parts, folder / file.parts[0]
+            if top not in {"..", "__pycache__"} and not place.is_symlink():
+                place.symlink_to(str(found.locate_file(top)))
+        needed = map(Requirement, found.requires or ())
+        extras = [{"extra": extra} for extra in ("", *one.extras)]
+        todo += [each for each in needed if each.marker is None or any(map(each.marker.evaluate, extras))]
 
 
 class Printed:
@@ -83,8 +108,9 @@ class Printed:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_what_the_documentation_says_to_copy_runs_and_prints_its_mails(name: str, tmp_path: Path) -> None:
-    copy, program = steps(PAGES[name])
+def test_what_the_documentation_says_to_install_and_copy_runs_and_prints_its_mails(name: str, tmp_path: Path) -> None:
+    wanted, copy, program = steps(PAGES[name])
+    install(wanted, tmp_path / "installed")
     (tmp_path / "resetkit").symlink_to(ROOT)
     folder = tmp_path / "reset-demo"
     folder.mkdir()
@@ -94,9 +120,9 @@ def test_what_the_documentation_says_to_copy_runs_and_prints_its_mails(name: str
         origin = f"http://127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {"ORIGIN": origin, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", program],
+        [sys.executable, "-S", "-W", "error", program],  # -S: without what else is installed
         cwd=folder,
-        env=environment,
+        env=environment | {"PYTHONPATH": str(tmp_path / "installed")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -130,6 +156,42 @@ def wait_until_open(person: PlainPerson, process: subprocess.Popen[str]) -> None
             time.sleep(0.05)
         else:
             return
+
+
+def test_every_example_shows_the_same_pages(tmp_path: Path) -> None:
+    """So what is seen of one in a browser, or in a picture, holds for all."""
+    shown: dict[str, list[object]] = {}
+    for name in BY_PATH:
+        (folder := tmp_path / name).mkdir()
+        with open_site(name, folder) as site:
+            person = PlainPerson(site)
+            shown[name] = list(visit_every_page(person))
+            person.close()
+    for name, pages in shown.items():
+        assert pages == shown["flask"], name
+
+
+def visit_every_page(person: PlainPerson) -> Iterator[object]:
+    """What is on each, without what is made anew each time."""
+
+    def page() -> tuple[object, object]:
+        return [tag for tag in person.page.tags if tag[1].get("type") != "hidden"], person.page.texts
+
+    for path in ("/", "/login", "/forgot", "/reset", "/done"):
+        person.open(path)
+        yield page()
+    person.log_in("wrong")
+    yield page()
+    person.log_in("correct horse battery")
+    yield page()
+    person.ask()
+    yield page()
+    person.fill(SAVE, {CODE: "BBBB-BBBB", NEW: ANOTHER})
+    yield page()
+    person.open(person.link())
+    yield page()
+    person.fill(SAVE, {NEW: "short"})
+    yield page()[0]  # its words are the framework's
 
 
 def test_a_link_that_was_mailed_twice_tells_of_the_newer(people: tuple[PlainPerson, PlainPerson]) -> None:
