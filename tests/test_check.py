@@ -367,6 +367,22 @@ def test_what_is_ignored_is_shown_and_does_not_count(bench: Bench) -> None:
     assert bench.findings(manager, *TWO, *accepted, "--strict") == []
 
 
+def test_how_many_records_were_to_be_deleted_is_told_and_no_more_counted_than_need_be(bench: Bench) -> None:
+    class Full(MemoryTokenStore):
+        def count_due(self, *, before: datetime, limit: int) -> int:
+            return limit
+
+    class AsyncFull(AsyncMemoryTokenStore):
+        async def count_due(self, *, before: datetime, limit: int) -> int:
+            return limit
+
+    assert bench.findings(bench.make(**overdue(2 * DAY)(bench)), *TWO) == ["unpurged"]
+    assert "over a day ago: 1 (N26)." in bench.printed
+    full = bench.make(store=bench.pick(Full, AsyncFull)())
+    assert bench.findings(full, *TWO, "--ignore", "store-in-memory") == ["unpurged"]
+    assert "over a day ago: 1000 or more (N26)." in bench.printed
+
+
 class TestNotJudged:
     def test_the_application_s_own_parts_are_named_and_are_no_finding(self, bench: Bench) -> None:
         class Mailer:

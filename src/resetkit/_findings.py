@@ -254,8 +254,8 @@ def _network_disk(seen: Seen) -> str | None:
 
 
 def _unpurged(seen: Seen) -> str | None:
-    told = f"{seen.overdue} records or more were to be deleted over a day ago (N26)."
-    return told if seen.overdue else None
+    number = f"{seen.overdue} or more" if seen.overdue == MANY else seen.overdue
+    return f"Records that were to be deleted over a day ago: {number} (N26)." if seen.overdue else None
 
 
 def sqlite_file(store: object) -> str | None:

@@ -15,7 +15,7 @@ def load_target(target: str) -> object:
     """The object that `target` names; after the colon, dots lead on to attributes. Raises ConfigurationError."""
     module, _, path = target.partition(":")
     if not module or not path:
-        raise ConfigurationError("give module:name, such as my_app.auth:manager")
+        raise ConfigurationError("give module:name, such as my_package.my_module:name")
     sys.path.insert(0, str(Path.cwd()))
     with explained(f"{target} cannot be imported"):
         found = import_module(module)
