@@ -5,25 +5,19 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import sync_playwright
-
+from browsers import open_browser
 from persons import ANOTHER, CODE, NEW, SAVE
-from servers import program
-from test_web_browser import OPTIONS, Surfer, surfer
+from test_web_browser import Surfer, surfer
 from web_sites import open_site
 
 
 def main() -> None:
     """Take them all."""
     folder = Path(sys.argv[1])
-    chromium = program("chromium", "chromium-browser", of="chromium")
-    with TemporaryDirectory() as place, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
-        with open_site("flask", Path(place), https=True) as site:
-            for scheme, width in product(("light", "dark"), (320, 900)):
-                person = surfer(site, browser, viewport={"width": width, "height": 560}, color_scheme=scheme)
-                walk(person, folder, f"{scheme}-{width}.png")
-        browser.close()
+    with TemporaryDirectory() as place, open_browser() as browser, open_site("flask", Path(place), https=True) as site:
+        for scheme, width in product(("light", "dark"), (320, 900)):
+            person = surfer(site, browser, viewport={"width": width, "height": 560}, color_scheme=scheme)
+            walk(person, folder, f"{scheme}-{width}.png")
 
 
 def walk(person: Surfer, folder: Path, end: str) -> None:

@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 from typing_extensions import override
 
+from browsers import open_browser
 from persons import ANOTHER, CODE, MAIL, NEW, SAVE, SEND, Person, PlainPerson, play_the_whole_story
-from servers import program
 from web_sites import BY_PATH, CERTIFICATES, PASSWORD, PATIENCE, Site, open_site
-
-OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
 
 # The page's width beyond the window's, and how high is what a finger must hit.
 MEASURE = """() => [
@@ -106,11 +95,8 @@ class Surfer(Person):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = program("chromium", "chromium-browser", of="chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=OPTIONS, timeout=PATIENCE * 1000)
-        yield opened
-        opened.close()
+    with open_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(autouse=True)
