@@ -1,5 +1,6 @@
 """Fixtures that every file may use."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,21 @@ settings.register_profile("few", settings.get_profile("resetkit"), max_examples=
 settings.register_profile("mutants", settings.get_profile("few"), derandomize=True)
 settings.load_profile("resetkit")
 
+# Counting lines makes a test two to three times slower. These run none that is not run, and counted, by others.
+UNCOUNTED = {
+    *("test_attacks_pages", "test_mails_browser", "test_web_browser", "test_web_demo_browser"),
+    *("test_web_accounts", "test_web_django", "test_web_examples"),
+    *("test_faults", "test_interleavings", "test_outages", "test_plans", "test_sharding"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave them out of what pytest-cov counts."""
+    for item in items:
+        if item.path.stem in UNCOUNTED:
+            item.add_marker("no_cover")
+
+
 MakeHarness = Callable[..., Harness]
 
 
@@ -34,6 +50,14 @@ def store_kind(request: pytest.FixtureRequest) -> StoreKind:
     """Each test runs against both stores."""
     kind: StoreKind = request.param
     return kind
+
+
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """A process that is started meanwhile ends by Ctrl-C, though a shell may have had this one ignore it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.fixture

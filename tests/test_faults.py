@@ -29,11 +29,8 @@ from resetkit.testing._faults import _Cut
 from resetkit.testing._records import Call, scenarios
 from servers import Servers, folder
 
-pytestmark = [
-    # Drivers leave the sockets of connections that broke to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.no_cover,  # which is slow, and counts nothing here that is not counted elsewhere
-]
+# Drivers leave the sockets of connections that broke to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FAULTS: Final[tuple[Fault, ...]] = ("request", "reply", "delay")
 MOST: Final = 40  # messages in one operation, its connection's beginning among them

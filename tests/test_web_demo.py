@@ -677,6 +677,7 @@ class TestLogIns:
 
 
 class TestCommand:
+    @pytest.mark.usefixtures("heeds_interrupts")
     def test_ctrl_c_ends_it_cleanly_with_a_stream_open_and_a_mail_due(self) -> None:
         """In a process of its own, as a person runs it."""
         command = [sys.executable, "-m", "resetkit", "demo", "--web"]

@@ -107,6 +107,7 @@ class Printed:
         return message
 
 
+@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize("name", PAGES)
 def test_what_the_documentation_says_to_install_and_copy_runs_and_prints_its_mails(name: str, tmp_path: Path) -> None:
     wanted, copy, program = steps(PAGES[name])
