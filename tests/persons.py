@@ -124,6 +124,7 @@ class PlainPerson(Person):
     """Plain HTTP, with the headers that a browser sends."""
 
     response: httpx.Response  # the last one
+    _proof: tuple[list[tuple[str, str | None]], dict[str, str], dict[str, str]] | None = None
 
     def __init__(self, site: Site, trust: ssl.SSLContext | bool = False) -> None:
         super().__init__(site)
@@ -141,12 +142,23 @@ class PlainPerson(Person):
     def page(self) -> Reader:
         return Reader(self.response.text)
 
+    def proof(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The fields and headers that a form of the site's own holds against forgery, in a page that is kept open."""
+        if self._proof is None or self._proof[0] != self._cookies():
+            self.open("/forgot")
+            fields = self.page.forms[0]["fields"]
+            hidden = {each["name"]: each["value"] for each in fields if each["type"] == "hidden"}
+            self._proof = self._cookies(), hidden, self.headers()
+        return self._proof[1:]
+
+    def _cookies(self) -> list[tuple[str, str | None]]:
+        return [(each.name, each.value) for each in self.client.cookies.jar if each.path == "/"]
+
     def post(self, path: str, data: Mapping[str, Any], **options: Any) -> httpx.Response:
-        """Send fields of one's own choice as if by the site's own form, with what it holds against forgery."""
-        self.open("/forgot")
-        proof = {each["name"]: each["value"] for each in self.page.forms[0]["fields"] if each["type"] == "hidden"}
-        headers = self.headers() | options.pop("headers", {})
-        self.response = self.client.post(path, data={**proof, **data}, headers=headers, **options)
+        """Send fields of one's own choice as if by the site's own form."""
+        fields, headers = self.proof()
+        headers = headers | options.pop("headers", {})
+        self.response = self.client.post(path, data={**fields, **data}, headers=headers, **options)
         return self.response
 
     @override

@@ -1,4 +1,7 @@
-"""Pictures of the pages, for docs/ or for eyes: ``PYTHONPATH=examples python tests/picture_pages.py FOLDER``."""
+"""Pictures of the pages and mails, for docs/ or for eyes: ``PYTHONPATH=examples python tests/picture_pages.py FOLDER``.
+
+As docs/ shows them: ``check-your-mail-light-320.png``, ``refused-dark-320.png`` and ``mail-light-320.png``.
+"""
 
 import sys
 from itertools import product
@@ -16,7 +19,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with TemporaryDirectory() as place, open_browser() as browser, open_site("flask", Path(place), https=True) as site:
         for scheme, width in product(("light", "dark"), (320, 900)):
-            person = surfer(site, browser, viewport={"width": width, "height": 560}, color_scheme=scheme)
+            person = surfer(site, browser, viewport={"width": width, "height": 600}, color_scheme=scheme)
             walk(person, folder, f"{scheme}-{width}.png")
 
 
@@ -26,6 +29,12 @@ def walk(person: Surfer, folder: Path, end: str) -> None:
     def keep(what: str) -> None:
         person.page.screenshot(path=folder / f"{what}-{end}")
 
+    def keep_mail(what: str) -> None:
+        part = person.site.post.last().get_body(("html",))
+        assert part is not None
+        person.page.set_content(part.get_content())
+        keep(what)
+
     for path in ("/", "/login", "/forgot"):
         person.open(path)
         keep(path.strip("/") or "home")
@@ -34,12 +43,14 @@ def walk(person: Surfer, folder: Path, end: str) -> None:
     person.fill(SAVE, {CODE: "BBBB-BBBB", NEW: ANOTHER})
     keep("wrong-code")
     link = person.link()
+    keep_mail("mail")
     person.open(link)
     keep("choose")
     person.fill(SAVE, {NEW: "short"})
     keep("refused")
     person.fill(SAVE, {NEW: ANOTHER})
     keep("done")
+    keep_mail("notice")
     person.open(link)
     keep("dead")
 
