@@ -103,14 +103,19 @@ def browser() -> Iterator[Browser]:
 def windows(browser: Browser) -> Iterator[None]:
     """All are closed after each test."""
     yield
+    close_windows(browser)
+
+
+def close_windows(browser: Browser) -> None:
     for context in browser.contexts:
         context.close()
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path, browser: Browser) -> Iterator[Site]:
     with open_site(request.param, tmp_path, https=True) as opened:
         yield opened
+        close_windows(browser)  # or a server waits half a minute for the end of what they leave open
 
 
 # What is the example's own is tried on each; what is the templates' own, on both engines and with the fragment.

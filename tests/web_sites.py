@@ -166,7 +166,7 @@ def serve_wsgi(listener: socket.socket, app: Any, context: ssl.SSLContext | None
         ssl_context=context,
         fd=listener.fileno(),
     )
-    thread = threading.Thread(target=server.serve_forever, name="site")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="site")
     thread.start()
     try:
         yield
@@ -255,7 +255,7 @@ def serve_wsgiref(listener: socket.socket, app: Any, context: ssl.SSLContext | N
     server.server_name, server.server_port = "127.0.0.1", listener.getsockname()[1]
     server.setup_environ()
     server.set_app(app)
-    thread = threading.Thread(target=server.serve_forever, name="site")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="site")
     thread.start()
     try:
         yield
@@ -289,7 +289,10 @@ def open_site(
     """An example on a free port, empty but for Alice."""
     make, serve = EXAMPLES[name]
     context = CERTIFICATES.server_context() if https else None
-    with MailServer() as mail_server, socket.socket() as listener:
+    with (
+        MailServer() as mail_server,
+        socket.socket(proto=socket.IPPROTO_TCP) as listener,
+    ):  # so that asyncio sends at once
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         origin = f"{'https' if https else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
