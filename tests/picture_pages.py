@@ -32,8 +32,10 @@ def walk(person: Surfer, folder: Path, end: str) -> None:
     def keep_mail(what: str) -> None:
         part = person.site.post.last().get_body(("html",))
         assert part is not None
-        person.page.set_content(part.get_content())
-        keep(what)
+        page = person.page.context.new_page()  # the site's own page would refuse the mail's styles
+        page.set_content(part.get_content())
+        page.screenshot(path=folder / f"{what}-{end}", full_page=True)
+        page.close()
 
     for path in ("/", "/login", "/forgot"):
         person.open(path)
