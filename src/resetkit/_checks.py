@@ -39,7 +39,10 @@ def is_header_text(text: str) -> bool:
 
 def is_encodable(text: str) -> bool:
     """Whether `text` is free of NUL and lone surrogates, which databases and encoders refuse."""
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def is_id(text: str) -> bool:
@@ -101,7 +104,7 @@ def check_address(name: str, value: object) -> str:
 
 def check_ascii(name: str, value: object) -> str:
     """`value`, if it is non-empty printable ASCII, as hashes and selectors are."""
-    text = check_text(name, value)
+    text = check_type(name, value, str)
     if not (text and text.isascii() and text.isprintable()):
         raise ConfigurationError(f"{name} must be non-empty printable ASCII text")
     return text
@@ -129,6 +132,8 @@ def check_duration(name: str, value: object, *, most: timedelta = MAX_DURATION, 
 def check_instant(name: str, value: object) -> datetime:
     """`value`, if it is aware, in UTC and in whole seconds."""
     instant = check_type(name, value, datetime)
+    if instant.tzinfo is UTC and not instant.microsecond:
+        return instant
     if instant.utcoffset() != timedelta(0) or instant.microsecond:
         raise ConfigurationError(f"{name} must be aware, in UTC and in whole seconds: datetime.now(UTC), rounded")
     return instant.astimezone(UTC)

@@ -720,7 +720,7 @@ class Engine:
         now = check_type("what clock returns", self._clock(), datetime)
         if now.utcoffset() is None:
             raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
-        return now.astimezone(UTC).replace(microsecond=0)
+        return (now if now.tzinfo is UTC else now.astimezone(UTC)).replace(microsecond=0)
 
     def _emit(self, event: Event) -> None:
         try:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -108,13 +109,18 @@ class _ThreadRuntime:
         start_afresh_in_child(self)
 
     def _start_afresh(self) -> None:
-        self._places = threading.BoundedSemaphore(self._hash_workers)
+        self._places: SimpleQueue[None] = SimpleQueue()  # a semaphore, in a tenth of the time that threading's takes
+        for _ in range(self._hash_workers):
+            self._places.put(None)
         self._idle = threading.Condition()
         self._protected = 0
 
     async def compute(self, work: Callable[[], T], /) -> T:
-        with self._places:
+        self._places.get()
+        try:
             return work()
+        finally:
+            self._places.put(None)
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         with self._idle:

@@ -92,13 +92,13 @@ class TokenRecord(Confidential):
         check_whole("TokenRecord.guesses", self.guesses, least=0)
         if (self.code_hash is None) != (self.code_expires_at is None):
             raise ConfigurationError("TokenRecord.code_hash and code_expires_at go together: give both or neither")
-        for name in ("created_at", "expires_at", "keep_until"):
-            object.__setattr__(self, name, check_instant(f"TokenRecord.{name}", getattr(self, name)))
+        put = object.__setattr__  # on a frozen value
+        put(self, "created_at", check_instant("TokenRecord.created_at", self.created_at))
+        put(self, "expires_at", check_instant("TokenRecord.expires_at", self.expires_at))
+        put(self, "keep_until", check_instant("TokenRecord.keep_until", self.keep_until))
         if self.code_hash is not None:
             check_ascii("TokenRecord.code_hash", self.code_hash)
-            object.__setattr__(
-                self, "code_expires_at", check_instant("TokenRecord.code_expires_at", self.code_expires_at)
-            )
+            put(self, "code_expires_at", check_instant("TokenRecord.code_expires_at", self.code_expires_at))
         if self.claim_id is not None and self.state != "used":
             raise ConfigurationError("TokenRecord.claim_id belongs to a used record only")
         self._hide("link_hash", "code_hash", "stamp_digest")
