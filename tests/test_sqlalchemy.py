@@ -433,7 +433,7 @@ class TestDeadlocks:
                     store._work.attempt(other, "s1020", 5)
             return store._work.attempt(connection, "s1020", 5)
 
-        assert store._run(read_and_write)
+        assert store._run(store._work.transact, read_and_write)
         assert len(tries) == 2
 
     def test_many_revoke_at_once(self, url: str) -> None:

@@ -30,7 +30,6 @@ It stands once, as async code. What differs between the colours, threads and tas
 its own and steps the coroutines.
 """
 
-import asyncio
 import hmac
 import inspect
 import logging
@@ -44,7 +43,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Literal, NotRequired, Protocol, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Protocol, Self, TypedDict, TypeVar
 
 from resetkit import events
 from resetkit._checks import (
@@ -118,6 +117,9 @@ from resetkit.protocols import (
 )
 from resetkit.throttle import AsyncMemoryThrottle
 from resetkit.values import Account, IssuedToken, Kind, Quota, ResetReceipt, ResetTicket, TokenRecord
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -823,6 +825,8 @@ class LoopRuntime:
         return await self._threads.run(work)
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
+        import asyncio
+
         task = asyncio.get_running_loop().create_task(work)
         self._protected.add(task)
         task.add_done_callback(self._protected.discard)
@@ -834,16 +838,20 @@ class LoopRuntime:
             raise
 
     async def rest(self, seconds: float, /) -> None:
+        import asyncio
+
         await asyncio.sleep(seconds)
 
     async def close(self, timeout: float, /) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         if mine := {task for task in self._protected if task.get_loop() is loop}:
             await asyncio.wait(mine, timeout=timeout)
         self._threads.close()
 
 
-def _log_failure(done: asyncio.Task[Any]) -> None:
+def _log_failure(done: "asyncio.Task[Any]") -> None:
     """Say what became of a reset whose caller went away. Only the type: the text is the adapter's."""
     if not done.cancelled() and (error := done.exception()) is not None:
         _logger.error("a reset whose caller was cancelled ended with %s", type(error).__name__)

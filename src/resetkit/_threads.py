@@ -1,12 +1,14 @@
 """Threads for work that would hold an event loop up."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resetkit._fork import start_afresh_in_child
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -28,6 +30,8 @@ class Threads:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread. A cancelled caller is told so when the work has ended: nothing goes on behind it."""
+        import asyncio
+
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._most, thread_name_prefix=self._name)
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -47,7 +51,7 @@ class Threads:
             self._pool = None
 
 
-def retrieve_exception(done: asyncio.Future[Any]) -> None:
+def retrieve_exception(done: "asyncio.Future[Any]") -> None:
     """Fetch a failure, so that asyncio does not log one that nobody waited for."""
     if not done.cancelled():
         done.exception()

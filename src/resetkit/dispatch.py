@@ -4,7 +4,6 @@ In-process jobs live in memory: what a killed process had not run is lost, and i
 too little, put a queue behind the `Dispatcher` protocol.
 """
 
-import asyncio
 import atexit
 import heapq
 import itertools
@@ -16,12 +15,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from resetkit._checks import check_callable, check_duration, check_whole
 from resetkit._confidential import hidden
 from resetkit._fork import start_afresh_in_child
 from resetkit.errors import ThrottledError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _logger: Final = logging.getLogger("resetkit")
 
@@ -184,6 +186,8 @@ class AsyncTaskDispatcher:
         self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
     ) -> None:
         """See `Dispatcher.dispatch`. Raises RuntimeError after `close`."""
+        import asyncio
+
         job = hidden(job)
         if self._closed:
             raise RuntimeError("this dispatcher is closed")
@@ -198,6 +202,8 @@ class AsyncTaskDispatcher:
 
     async def close(self, timeout: float, /) -> Sequence[str]:
         """See `Dispatcher.close`. Jobs still in progress after `timeout` are cancelled and count as left."""
+        import asyncio
+
         self._closed = True
         loop = asyncio.get_running_loop()
         for pause in self._pauses:
@@ -228,11 +234,15 @@ class AsyncTaskDispatcher:
             for task in [task for task in self._jobs if task.get_loop().is_closed()]:
                 self._keep_unrun(self._jobs.pop(task))
 
-    def _place(self) -> asyncio.Semaphore:
+    def _place(self) -> "asyncio.Semaphore":
         """Where the jobs of the running loop queue."""
+        import asyncio
+
         return self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._concurrency))
 
     async def _pause(self, delay: float) -> None:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         pause: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(delay, _wake, pause)
@@ -243,7 +253,7 @@ class AsyncTaskDispatcher:
             timer.cancel()
             self._pauses.discard(pause)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: "asyncio.Task[None]") -> None:
         entry = self._jobs.pop(task)
         if task.cancelled():
             self._keep_unrun(entry)
@@ -263,7 +273,7 @@ class _AsyncJob:
     begun: bool = False
 
 
-def _wake(pause: asyncio.Future[None]) -> None:
+def _wake(pause: "asyncio.Future[None]") -> None:
     if not pause.done():
         pause.set_result(None)
 
@@ -303,6 +313,8 @@ class AsyncInlineDispatcher:
         self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = timedelta(0)
     ) -> None:
         """Run the job and return."""
+        import asyncio
+
         del delay
         job = hidden(job)
         ends = time.monotonic() + self._floor
