@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
+from servers import folder
+
 Fault = Literal["request", "reply", "delay"]
 """The n-th message to the server: is cut off with its connection; is answered, and the answer lost; comes late."""
 
@@ -23,7 +25,7 @@ class Proxy:
         self._left = 0
         self._fault: Fault = "request"
         self.faults = 0
-        self.messages = 0
+        self.round_trips = 0
 
     def arm(self, nth: int, fault: Fault) -> None:
         """Let something happen to the n-th message from now on."""
@@ -70,6 +72,8 @@ class Proxy:
 
     def _up(self, pair: "_Pair") -> None:
         while message := pair.read(pair.client):
+            self.round_trips += pair.is_answered  # else it is the rest of what it asks
+            pair.is_answered = False
             fault = self._next_fault()
             if fault == "request":
                 break
@@ -83,13 +87,13 @@ class Proxy:
 
     def _down(self, pair: "_Pair") -> None:
         while message := pair.read(pair.server):
+            pair.is_answered = True
             if pair.swallows or not pair.write(pair.client, message):
                 break
         pair.cut()
 
     def _next_fault(self) -> Fault | None:
         with self._lock:
-            self.messages += 1
             if self._left == 0:
                 return None
             self._left -= 1
@@ -99,12 +103,23 @@ class Proxy:
             return self._fault
 
 
+@contextmanager
+def between(socket: Path, name: str) -> Generator[tuple[Proxy, Path], None, None]:
+    """A proxy before the server's socket, at a path that ends with this name."""
+    with folder() as path:
+        path.chmod(0o755)
+        proxy = Proxy(socket)
+        with proxy.listening(path / name):
+            yield proxy, path
+
+
 class _Pair:
     """The two ends of a connection."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
         self.swallows = False
+        self.is_answered = True
 
     def read(self, end: socket.socket) -> bytes:
         try:

@@ -4,9 +4,8 @@ A proxy between the store and the server cuts the connection before a message, s
 """
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
@@ -20,14 +19,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from engines import TABLES, URLS, empty, engine_beside, opened, opened_redis, sync_url
-from proxy import Fault, Proxy
+from proxy import Fault, Proxy, between
 from resetkit._sync import LiftedStore, step
 from resetkit.protocols import TokenStore
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
 from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyTokenStore
 from resetkit.testing._faults import _Cut
 from resetkit.testing._records import Call, scenarios
-from servers import Servers, folder
+from servers import Servers
 
 # Drivers leave the sockets of connections that broke to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -75,16 +74,6 @@ def fault_everywhere(
             else:
                 pytest.fail(f"the operation of scenario {number} made more than {MOST} messages")
     return count
-
-
-@contextmanager
-def between(socket: Path, name: str) -> Generator[tuple[Proxy, Path], None, None]:
-    """A proxy before the server's socket, at a path that ends with this name."""
-    with folder() as path:
-        path.chmod(0o755)
-        proxy = Proxy(socket)
-        with proxy.listening(path / name):
-            yield proxy, path
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg", "pymysql", "asyncmy"])

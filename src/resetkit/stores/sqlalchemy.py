@@ -190,6 +190,8 @@ class SQLAlchemyTokenStore:
     def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
         due = self._run(self._work.read, partial(self._work.due, before=before, limit=limit))
+        if not due:
+            return 0
         count = self._run(self._work.transact, partial(self._work.delete, due=due, before=before))
         self._run(self._work.transact, partial(self._work.delete_accounts, due=due))
         return count
@@ -280,6 +282,8 @@ class AsyncSQLAlchemyTokenStore:
     async def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
         due = await self._run(self._work.read, partial(self._work.due, before=before, limit=limit))
+        if not due:
+            return 0
         count = await self._run(self._work.transact, partial(self._work.delete, due=due, before=before))
         await self._run(self._work.transact, partial(self._work.delete_accounts, due=due))
         return count
@@ -334,10 +338,14 @@ class _Work:
         self._read = sa.select(*(tokens.c[name] for name in COLUMNS)).where(
             tokens.c.selector == sa.bindparam("of_selector")
         )
-        self._read_live = (
-            sa.select(tokens.c.position, tokens.c.selector, tokens.c.kind, tokens.c.state, tokens.c.claim_id)
-            .where(of_account, sa.or_(is_outstanding, tokens.c.claim_id.is_not(None)))
-            .order_by(tokens.c.position.desc())
+        is_live = sa.or_(is_outstanding, tokens.c.claim_id.is_not(None))
+        columns = (tokens.c.position, tokens.c.selector, tokens.c.kind, tokens.c.state, tokens.c.claim_id)
+        newest_first = tokens.c.position.desc()
+        self._read_live = sa.select(*columns).where(of_account, is_live).order_by(newest_first)
+        self._read_recent = (
+            sa.select(*columns, tokens.c.created_at, is_live.label("is_live"))
+            .where(of_account, sa.or_(is_live, tokens.c.created_at >= sa.bindparam("since")))
+            .order_by(newest_first)
         )
         self._insert = tokens.insert()
         self._end = tokens.update().where(at_positions).values(state=sa.bindparam("new_state"))
@@ -419,9 +427,13 @@ class _Work:
                 return False
             if self._put_instead(connection, record):
                 return True  # else a purge has just taken it, and it is new again
-        if quotas and self._is_over(connection, record, quotas):
+        since = min((seconds(quota.since) for quota in quotas), default=sys.maxsize)
+        values = {"of_account": record.account_id, "now": seconds(record.created_at), "since": since}
+        found = connection.execute(self._read_recent, values).all()
+        times = [row.created_at for row in found if row.kind == record.kind]
+        if any(sum(at >= seconds(quota.since) for at in times) >= quota.count for quota in quotas):
             return False
-        live = self.live(connection, record.account_id, record.created_at)
+        live = [row for row in found if row.is_live]
         connection.execute(self._insert, values_of(record))
         older = [row.position for row in live if row.state == "outstanding" and row.kind == record.kind]
         self._mark(connection, older[keep - 1 :], "superseded")
@@ -497,17 +509,6 @@ class _Work:
         positions = [row.position for row in live if row.claim_id is not None]
         if positions:
             connection.execute(self._clear_claims, {"at_positions": positions})
-
-    def _is_over(self, connection: sa.Connection, record: TokenRecord, quotas: Sequence[Quota]) -> bool:
-        tokens = self._tables.tokens
-        within = [sa.func.count(sa.case((tokens.c.created_at >= seconds(quota.since), 1))) for quota in quotas]
-        read = sa.select(*within).where(
-            tokens.c.account_id == record.account_id,
-            tokens.c.kind == record.kind,
-            tokens.c.created_at >= min(seconds(quota.since) for quota in quotas),
-        )
-        counts = connection.execute(read).one()
-        return any(count >= quota.count for count, quota in zip(counts, quotas, strict=True))
 
     def _put_instead(self, connection: sa.Connection, record: TokenRecord) -> bool:
         values = {f"new_{name}": value for name, value in values_of(record, REPLACED_FIELDS).items()}
