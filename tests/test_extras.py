@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import limits.aio.storage
 import limits.storage
@@ -31,6 +32,31 @@ def test_they_load_none_either() -> None:
     code = "import resetkit, resetkit.stores, resetkit.throttle; print(sorted(%r & set(sys.modules)))"
     done = run("import sys\n" + code % (set(EXTRAS),), without=())
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_sync_application_needs_no_asyncio(tmp_path: Path) -> None:
+    """Which takes longer to load than all the rest together."""
+    story = """
+from resetkit import Account, ResetManager
+from resetkit.mailers import MemoryMailer, SMTPMailer
+from resetkit.stores import SQLiteTokenStore
+
+class Accounts:
+    def find(self, identifier, /): return self.get(identifier)
+    def get(self, account_id, /): return Account(id=account_id, email="alice@example.org", stamp="s")
+    def set_password(self, account_id, new_password, /): pass
+    def end_sessions(self, account_id, /): pass
+
+mailer = MemoryMailer()
+with ResetManager(Accounts(), SQLiteTokenStore("t"), mailer, link="https://app.example/reset#{token}") as manager:
+    manager.request_reset("1", client="192.0.2.1")
+manager = ResetManager(Accounts(), SQLiteTokenStore("t"), mailer, link="https://app.example/reset#{token}")
+manager.reset_password(mailer.last_reset().token, "correct horse battery")
+manager.purge_tokens()
+manager.close()
+"""
+    done = run(f"import os; os.chdir({str(tmp_path)!r})\n{story}", without=(*EXTRAS, "asyncio"))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_store_for_redis_takes_any_client_and_imports_none() -> None:
