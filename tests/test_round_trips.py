@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import redis
 
 from engines import TABLES, URLS, empty, engine_beside, opened, opened_async, opened_redis, sync_url
 from proxy import Proxy, between
@@ -91,5 +92,8 @@ async def count_async(url: str, proxy: Proxy) -> dict[str, int]:
 
 @pytest.mark.parametrize("server", ["valkey", "redis"])
 def test_redis_is_asked_once(server: str, servers: Servers) -> None:
-    with between(servers[server], "s") as (proxy, path), opened_redis(str(path / "s")) as store:
+    place = servers[server]
+    with redis.Redis(unix_socket_path=str(place)) as client:
+        client.flushall()
+    with between(place, "s") as (proxy, path), opened_redis(str(path / "s")) as store:
         assert step(count(LiftedStore(store), proxy)) == dict.fromkeys(OPERATIONS, 1) | {"purge nothing": 0}

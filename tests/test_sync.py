@@ -369,10 +369,12 @@ manager = ResetManager(
     accounts, store, mailer, link="https://app.example/reset#{{token}}", hasher=KeyedTokenHasher([b"k" * 32])
 )
 manager.request_reset("alice@example.org", client="192.0.2.1")
-held = [manager._engine._runtime._places, manager._engine._throttle.hit.__closure__[0].cell_contents.__self__._lock]
+held = [manager._engine._throttle.hit.__closure__[0].cell_contents.__self__._lock]
 held += [getattr(store, "_lock", threading.Lock())]
 for lock in held:
     lock.acquire()  # as another thread of the parent might at the moment of the fork
+places = manager._engine._runtime._places
+taken = [places.get() for _ in range(places.qsize())]
 child = os.fork()
 if child == 0:
     manager.request_reset("alice@example.org", client="192.0.2.1")
@@ -382,6 +384,8 @@ if child == 0:
     os._exit(0 if accounts.password("alice") == "new" and mailer.outbox else 1)
 for lock in held:
     lock.release()
+for place in taken:
+    places.put(place)
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 token = manager.issue_token("alice").token
 manager.reset_password(token, "parent's")
