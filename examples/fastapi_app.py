@@ -43,7 +43,8 @@ def create_app(accounts: AsyncAccounts, manager: AsyncResetManager, *, origin: s
             yield
         await accounts.close()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    # It would lead from "/reset/{token}/" to the host that the request names.
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     secure = origin.startswith("https:")
 
     def client(request: Request) -> str | None:

@@ -30,6 +30,7 @@ Page = str | tuple[str, int] | tuple[str, int, dict[str, str]] | AnyResponse
 def create_app(accounts: Accounts, manager: ResetManager, *, origin: str, secret_key: str = SECRET_KEY) -> Flask:
     """The pages. `origin` is where people reach them, such as https://app.example."""
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # it would lead to the host that the request names
     secure = origin.startswith("https:")
     app.config.update(
         SECRET_KEY=secret_key,

@@ -168,12 +168,14 @@ def create_app(
         return response
 
     static = Mount("/static", StaticFiles(directory=FOLDER / "static"))
-    return Starlette(
+    app = Starlette(
         routes=[*resets.routes(), *LoginPages(accounts, secure=secure).routes(), static],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
         exception_handlers={ResetError: resets.refuse},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would lead from "/reset/{token}/" to the host that the request names
+    return app
 
 
 def make_app() -> Starlette:

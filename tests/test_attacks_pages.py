@@ -122,6 +122,15 @@ def test_no_header_has_a_say_in_the_link_the_mail_or_the_answer(site: Site, visi
         assert answers[0][0] in {200, 400, 403}, case
 
 
+def test_an_address_that_is_nearly_right_leads_to_no_other_host(site: Site, visitor: PlainPerson) -> None:
+    """A sibling of CVE-2017-9303: a framework that mends an address must not take the host from the request."""
+    token = token_for(visitor)
+    visitor.client.follow_redirects = False
+    for path in (f"/reset/{token}/", f"/reset//{token}", f"//reset/{token}", "/forgot/", "/static", "/static//x"):
+        answer = visitor.client.get(f"{site.origin}{path}", headers={"Host": "evil.example"})
+        assert "evil" not in answer.headers.get("Location", ""), path
+
+
 def test_an_address_that_a_header_claims_is_no_other_client(tmp_path: Path) -> None:
     """H1-723974: a limit by client, and each request says that it comes from elsewhere."""
     for name in EXAMPLES:
