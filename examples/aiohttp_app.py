@@ -38,7 +38,11 @@ def see(address: str) -> web.Response:
 
 async def read_form(request: web.Request) -> dict[str, str]:
     """The form's texts. What is a file is no text."""
-    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    try:
+        form = await request.post()
+    except (ValueError, LookupError) as error:  # bytes that are no text, or in a charset that there is not
+        raise web.HTTPBadRequest from error
+    return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def create_app(accounts: AsyncAccounts, manager: AsyncResetManager, *, origin: str) -> web.Application:

@@ -45,9 +45,12 @@ class Request:
             for name, value in environ.items()
             if name.startswith("HTTP_")
         }
-        self.cookies = {name: each.value for name, each in SimpleCookie(environ.get("HTTP_COOKIE")).items()}
+        # Other applications set cookies of any form for this host. SimpleCookie reads no further, or raises.
+        cookies = (each.strip().partition("=") for each in environ.get("HTTP_COOKIE", "").split(";"))
+        self.cookies = {name: value for name, _, value in cookies}
         length = environ.get("CONTENT_LENGTH") or "0"
-        is_whole = length.isdecimal() and int(length) <= MAX_FORM  # half a form must not be taken for one
+        is_number = length.isdecimal() and len(length) <= len(str(MAX_FORM))
+        is_whole = is_number and int(length) <= MAX_FORM  # half a form must not be taken for one
         body: bytes = environ["wsgi.input"].read(int(length)) if is_whole else b""
         self.form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from email.message import EmailMessage
 from importlib.metadata import distribution
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -216,6 +217,46 @@ def test_a_code_is_typed_where_it_was_asked_for(people: tuple[PlainPerson, Plain
     person.fill(SAVE, {CODE: person.code().lower().replace("-", " "), NEW: ANOTHER})
     assert person.heading == "Password changed"
     assert person.log_in(ANOTHER)
+
+
+UNREADABLE = {
+    "bytes that are no text": ("application/x-www-form-urlencoded", b"email=\xff"),
+    "no such charset": ("application/x-www-form-urlencoded; charset=none", b"email=x"),
+    "no boundary": ("multipart/form-data", b"email=x"),
+    "a part that is no text": (
+        "multipart/form-data; boundary=-",
+        b'---\r\nContent-Disposition: form-data; name="email"\r\n\r\n\xff\r\n-----\r\n',
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_form_that_cannot_be_read_is_no_failure(
+    people: tuple[PlainPerson, PlainPerson], kind: str, body: bytes
+) -> None:
+    person, _ = people
+    headers = {"Content-Type": kind, "Sec-Fetch-Site": "same-origin", "Origin": person.site.origin}
+    for path in ("/forgot", "/reset", "/login"):
+        assert person.client.post(path, content=body, headers=headers).status_code < 500
+    assert person.site.post.deliveries() == []
+
+
+def test_a_length_without_end_is_no_failure(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    where = urlsplit(person.site.origin)
+    request = f"POST /forgot HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {'9' * 5000}\r\n\r\n"
+    with socket.create_connection((where.hostname, where.port), PATIENCE) as visitor:
+        visitor.sendall(request.encode())
+        assert re.match(rb"HTTP/1.[01] 4", visitor.recv(100))
+
+
+def test_cookies_of_other_applications_do_no_harm(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    assert person.log_in("correct horse battery")
+    own = "; ".join(f"{name}={value}" for name, value in person.client.cookies.items())
+    person.client.cookies.clear()
+    strange = 'a/b=1; {"c": 2}; d[e]=3; "f; =g; h'
+    assert "You are logged in" in person.client.get("/", headers={"Cookie": f"{strange}; {own}"}).text
 
 
 def test_who_opens_the_page_without_a_link_is_told_how_to_get_one(people: tuple[PlainPerson, PlainPerson]) -> None:
