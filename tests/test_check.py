@@ -270,7 +270,7 @@ WEAK: dict[str, list[Options]] = {
         lambda bench: {"hasher": KeyedTokenHasher([b"changeme" * 4])},
         lambda bench: {"hasher": Argon2TokenHasher(keys=[KEY, bytes(32)])},
     ],
-    "network-disk": [on_disk_of("nfs4"), on_disk_of("cifs"), on_disk_of("fuse.sshfs"), on_disk_of("9p")],
+    "network-disk": [on_disk_of("nfs4"), on_disk_of("cifs"), on_disk_of("fuse.gcsfuse"), on_disk_of("9p")],
     "unpurged": [overdue(DAY + MINUTE)],
     "stamp-empty": [stamps(lambda account_id: "" if account_id == "1" else "hash"), stamps(lambda account_id: " ")],
     "stamp-constant": [stamps(lambda account_id: "constant")],
@@ -405,6 +405,19 @@ class TestNotJudged:
         assert bench.findings(constant, *TWO) == ["stamp-constant"]
         assert "whether the stamp" not in bench.printed
 
+    def test_an_account_has_the_same_stamp_by_whatever_name_it_is_asked_for(self, bench: Bench) -> None:
+        class Lenient(Accounts):
+            def get(self, account_id: str, /) -> Account | None:
+                return super().get(account_id.lstrip("0"))
+
+        class AsyncLenient(AsyncAccounts):
+            async def get(self, account_id: str, /) -> Account | None:
+                return await super().get(account_id.lstrip("0"))
+
+        manager = bench.make(accounts=bench.pick(Lenient, AsyncLenient)())
+        assert bench.findings(manager, "--account", "1", "--account", "01") == []
+        assert "Not judged: whether the stamp is the same for all: give --account ID --account ID" in bench.printed
+
     def test_one_account_shows_an_empty_stamp(self, bench: Bench) -> None:
         assert bench.findings(bench.make(**stamps(lambda _: "")(bench)), "--account", "1") == ["stamp-empty"]
 
@@ -467,6 +480,21 @@ class TestUnreadable:
             return ResetManager(None, None, None, link="http://app.example/")
 
         number = 7
+
+        class Box:
+            @property
+            def closed(self):
+                raise RuntimeError("s3cret")
+
+            @property
+            def empty(self):
+                raise AttributeError("s3cret")
+
+            @property
+            def last(self):
+                sys.exit("s3cret")
+
+        box = Box()
         """
     )
 
@@ -480,6 +508,9 @@ class TestUnreadable:
             ("one_of_the_test:number.real.manager", "has no attribute 'manager'"),
             ("one_of_the_test:number", "must be a manager, or make one when called without arguments, not int"),
             ("one_of_the_test:nothing", "must be a manager, or make one when called without arguments, not NoneType"),
+            ("one_of_the_test:box.closed", "box.closed cannot be imported: RuntimeError at "),
+            ("one_of_the_test:box.empty", "box.empty cannot be imported: AttributeError at "),
+            ("one_of_the_test:box.last", "box.last cannot be imported: SystemExit at "),
             ("one_of_the_test:fails", "makes no manager: RuntimeError at "),
             ("one_of_the_test:leaves", "makes no manager: SystemExit at "),
             ("one_of_the_test:needs", "called without arguments, makes no manager: TypeError at "),

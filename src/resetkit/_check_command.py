@@ -77,7 +77,8 @@ class _Reader:
         """Everything that the rules judge."""
         parts = manager._parts
         self._note_own(parts)
-        if len(ids) < 2:  # noqa: PLR2004  # what is constant shows in two
+        accounts = tuple((self._account(parts, each), self._account(parts, each)) for each in ids)
+        if len({first.id for first, _ in accounts}) < 2:  # noqa: PLR2004  # what is constant shows in two
             self.unseen.append("whether the stamp is the same for all: give --account ID --account ID, of two accounts")
         with explained("the clock"):
             clock = check_type("what clock returns", parts.clock(), datetime)
@@ -86,7 +87,7 @@ class _Reader:
             parts=parts,
             now=now,
             clock=clock,
-            accounts=tuple((self._account(parts, each), self._account(parts, each)) for each in ids),
+            accounts=accounts,
             overdue=self._overdue(parts, now),
             file_system=self._file_system(sqlite_file(parts.store)),
         )

@@ -52,8 +52,8 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"),
         *("nfs", "nfs4", "ocfs2", "smb3", "smbfs"),
-        *("fuse.ceph", "fuse.cephfs", "fuse.davfs", "fuse.glusterfs", "fuse.juicefs", "fuse.rclone", "fuse.s3fs"),
-        "fuse.sshfs",
+        *("fuse.blobfuse2", "fuse.ceph", "fuse.cephfs", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs"),
+        *("fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
     }
 )
 
@@ -297,7 +297,8 @@ def _stamp_empty(seen: Seen) -> str | None:
 
 
 def _stamp_constant(seen: Seen) -> str | None:
-    pairs = combinations([first for first, _ in seen.accounts], 2)
+    own = {first.id: first for first, _ in seen.accounts}  # one account may have been asked for by several names
+    pairs = combinations(own.values(), 2)
     alike = {one.id: one for pair in pairs if pair[0].stamp == pair[1].stamp and pair[0].stamp.strip() for one in pair}
     return _of_accounts("The stamp is the same", iter(alike.values()))
 

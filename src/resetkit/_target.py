@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from traceback import walk_tb
 
 from resetkit._manager import told
 from resetkit.errors import ConfigurationError
@@ -21,8 +22,12 @@ def load_target(target: str) -> object:
         found = import_module(module)
     try:
         return attrgetter(path)(found)
-    except AttributeError as error:
-        raise ConfigurationError(f"{target} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        is_missing = isinstance(error, AttributeError) and len(list(walk_tb(error.__traceback__))) == 1
+        why = (
+            str(error) if is_missing else failure(error)
+        )  # what code of the application's own raised may quote anything
+        raise ConfigurationError(f"{target} cannot be imported: {why}") from error
 
 
 @contextmanager
