@@ -597,6 +597,22 @@ class TestBadRequests:
         assert b"Python" not in answer
         assert b"Error code explanation" not in answer
 
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+    def test_an_address_that_cannot_be_read_is_refused(self, browser: Browser, method: str) -> None:
+        port = browser.server.server_port
+        head = f"{method} http://[ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n"
+        assert b" 400 " in raw(port, f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n".encode())
+
+    def test_a_place_in_a_list_that_no_list_has_is_waited_for(self, browser: Browser) -> None:
+        with socket.create_connection(("127.0.0.1", browser.server.server_port), PATIENCE) as connection:
+            host = f"Host: 127.0.0.1:{browser.server.server_port}"
+            connection.sendall(f"GET /changes/mails HTTP/1.1\r\n{host}\r\nLast-Event-ID: {'9' * 5000}\r\n\r\n".encode())
+            assert b" 200 " in connection.recv(100)
+
+    def test_a_browser_whose_cookie_is_empty_gets_one(self, browser: Browser) -> None:
+        browser.cookies["resetkit-demo-browser"] = ""
+        assert browser.ask("another@example.org").status == 200
+
     def test_a_method_that_a_page_does_not_take_is_told(self, browser: Browser) -> None:
         form = browser.open("/forgot")
         assert browser.open("/code").headers["Allow"] == "POST"

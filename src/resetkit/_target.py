@@ -23,10 +23,9 @@ def load_target(target: str) -> object:
     try:
         return attrgetter(path)(found)
     except (Exception, SystemExit) as error:
+        # What the application's own code raised, in a property say, may quote anything.
         is_missing = isinstance(error, AttributeError) and len(list(walk_tb(error.__traceback__))) == 1
-        why = (
-            str(error) if is_missing else failure(error)
-        )  # what code of the application's own raised may quote anything
+        why = str(error) if is_missing else failure(error)
         raise ConfigurationError(f"{target} cannot be imported: {why}") from error
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from typing_extensions import override
 
@@ -115,9 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
         return check_type("server", self.server, WebServer)
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
         try:
             self._require_host()
+            parts = self._address()
             if parts.path in _STREAMS and self.command == "GET":
                 self._stream(_STREAMS[parts.path], parts.query)
             else:
@@ -144,6 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
             told = f"This demonstration is at {self._server.url} and answers to no other name."
             raise _RefusedError(HTTPStatus.MISDIRECTED_REQUEST, told)
 
+    def _address(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "This address cannot be read.") from None
+
     def _body(self) -> str:
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
@@ -169,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         cookies = (pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";"))
         return Request(
             method=method,
-            path=urlsplit(self.path).path,
+            path=self._address().path,
             fields=fields,
             cookies={name: value for name, _, value in cookies},
             client=str(self.client_address[0]),
@@ -197,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, of: str, query: str) -> None:
         """The items of a list as they come: server-sent events, each with its HTML."""
         seen = self.headers.get("Last-Event-ID") or parse_qs(query).get("after", ["0"])[0]
-        after = int(seen) if seen.isascii() and seen.isdecimal() else 0
+        after = int(seen[:9]) if seen.isascii() and seen.isdecimal() else 0  # no list is longer
         self._begin(HTTPStatus.OK, "text/event-stream", pages.PLAIN_POLICY)
         self.end_headers()
         while (entries := self._server.backstage.wait(after, _PULSE)) is not None:

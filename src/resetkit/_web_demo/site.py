@@ -72,7 +72,7 @@ class Site:
         """The page for a request, with the cookies and headers that go with it."""
         browser = request.cookies.get(BROWSER) or secrets.token_urlsafe(32)
         response = self._route(request, browser)
-        return response if BROWSER in request.cookies else _with_cookie(response, BROWSER, browser)
+        return response if request.cookies.get(BROWSER) else _with_cookie(response, BROWSER, browser)
 
     def _route(self, request: Request, browser: str) -> Response:
         if request.method == "GET" and request.path.startswith("/mails/"):
