@@ -77,6 +77,18 @@ def test_prometheus_scrapes_every_event_and_series_stay_few() -> None:
     assert not any("alice" in labels or "5e1ec7" in labels for _, labels in samples)
 
 
+def test_what_rings_at_one_begins_at_zero() -> None:
+    """An increase shows only where there was a value before, so the first of its kind would be overlooked."""
+    samples = scraped(PROMETHEUS)
+    rules = PAGE.read_text().partition("```yaml")[2]
+    ringing = re.findall(
+        r"^ +(?:expr: )?sum\(increase\(resetkit_events_total\{(.*?)\}\[\w+\]\)\) > 0$", rules, re.MULTILINE
+    )
+    assert len(ringing) == 4
+    for selector in ringing:
+        assert total(samples, **dict(re.findall(r'(\w+)="(.*?)"', selector))) == 0
+
+
 def test_several_processes_add_up(tmp_path: Path) -> None:
     folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     gone = f"{GUNICORN}\nimport os, types\nchild_exit(None, types.SimpleNamespace(pid=os.getpid()))"
