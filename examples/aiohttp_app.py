@@ -160,7 +160,8 @@ def make_app() -> web.Application:
     accounts = AsyncAccounts(create_async_engine(f"sqlite+aiosqlite:///{DATABASE}"))
     mailer = make_mailer(AsyncSMTPMailer, AsyncConsoleMailer)
     manager = AsyncResetManager(accounts, AsyncSQLiteTokenStore(DATABASE), mailer, link=LINK)
-    Accounts(create_engine(f"sqlite:///{DATABASE}")).sign_up("alice@example.org", "correct horse battery")  # to try it
+    tables = Accounts(create_engine(f"sqlite:///{DATABASE}"))  # which makes them
+    tables.sign_up("alice@example.org", "correct horse battery")  # for you to try it; leave it out
     return create_app(accounts, manager, origin=ORIGIN)
 
 

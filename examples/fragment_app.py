@@ -43,7 +43,8 @@ def make_app() -> Starlette:
     mailer = make_mailer(AsyncSMTPMailer, AsyncConsoleMailer)
     link = f"{ORIGIN}/reset#{{token}}"
     manager = AsyncResetManager(accounts, AsyncSQLiteTokenStore(DATABASE), mailer, link=link)
-    Accounts(create_engine(f"sqlite:///{DATABASE}")).sign_up("alice@example.org", "correct horse battery")  # to try it
+    tables = Accounts(create_engine(f"sqlite:///{DATABASE}"))  # which makes them
+    tables.sign_up("alice@example.org", "correct horse battery")  # for you to try it; leave it out
     return create_app(accounts, manager, origin=ORIGIN, pages=FragmentPages)
 
 

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 S = TypeVar("S")
 C = TypeVar("C")
 
-ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")  # where people reach the site: never taken from a request
+# Where people reach the site: never taken from a request.
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000").rstrip("/")
 LINK = f"{ORIGIN}/reset/{{token}}"
 PORT = urlsplit(ORIGIN).port or 8000  # where the example itself listens, for want of a server in front
 DATABASE = os.environ.get("DATABASE", "example.sqlite3")  # a file

@@ -5,11 +5,12 @@ import re
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from email.message import EmailMessage
 from importlib.metadata import distribution
 from pathlib import Path
@@ -145,6 +146,28 @@ def test_what_the_documentation_says_to_install_and_copy_runs_and_prints_its_mai
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "django"])
+def test_without_the_account_to_try_it_there_is_a_site_without_accounts(name: str, tmp_path: Path) -> None:
+    program = (ROOT / "examples" / f"{name}_app.py").read_text("utf-8")
+    left = re.sub(
+        r"^(    if .+alice@example\.org.+\n)?.+alice@example\.org.+leave it out\n", "", program, flags=re.MULTILINE
+    )
+    assert "alice@example.org" not in left
+    (tmp_path / "site_app.py").write_text(left, "utf-8")
+    making = "import site_app; site_app.make_app(); print(site_app.LINK if hasattr(site_app, 'LINK') else '')"
+    environment = os.environ | {
+        "ORIGIN": "https://app.example/",
+        "DATABASE": str(tmp_path / "site.sqlite3"),
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT / "examples")]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", making], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in {"https://app.example/reset/{token}", ""}
+    with closing(sqlite3.connect(tmp_path / "site.sqlite3")) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
 
 def wait_until_open(person: PlainPerson, process: subprocess.Popen[str]) -> None:

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000")  # where people reach the site: never taken from a request
+# Where people reach the site: never taken from a request.
+ORIGIN = os.environ.get("ORIGIN", "http://127.0.0.1:8000").rstrip("/")
 PORT = urlsplit(ORIGIN).port or 8000
 RESET_LINK = f"{ORIGIN}/reset/{{token}}"
 SMTP_HOST, SMTP_SENDER = os.environ.get("SMTP_HOST"), os.environ.get("SMTP_SENDER")
