@@ -411,6 +411,27 @@ def test_a_session_that_somebody_planted_is_nobody_s(visit: Callable[[], PlainPe
     assert not attacker.is_logged_in()
 
 
+def cookies_of(response: httpx.Response) -> dict[str, set[str]]:
+    """What stands behind each cookie that an answer sets, but for its end by date."""
+    parts = [each.lower().split("; ") for each in response.headers.get_list("Set-Cookie")]
+    return {pair.partition("=")[0]: {each for each in rest if "expires" not in each} for pair, *rest in parts}
+
+
+@each_framework
+def test_no_script_no_other_site_and_no_other_page_gets_a_cookie(site: Site, visitor: PlainPerson) -> None:
+    """Siblings of H1-53531: a token that a script reads, or that is sent where it does not belong, is a stolen one."""
+    token = token_for(visitor)
+    visitor.client.follow_redirects = False
+    opened = cookies_of(visitor.client.get(f"/reset/{token}"))
+    assert opened["reset"] == {"httponly", "samesite=lax", "path=/reset", "max-age=1800"}
+    ended = cookies_of(visitor.post("/reset", {"token": token, "password": ANOTHER}))
+    assert {"path=/reset", "max-age=0"} <= ended["reset"]
+    logged_in = cookies_of(visitor.post("/login", {"email": ADDRESS, "password": ANOTHER}))
+    (kept,) = (logged_in[name] for name in ("login", "session", "sessionid") if name in logged_in)
+    strict = "lax" if site.name == "flask" else "strict"  # Flask's session holds the token for forms, too
+    assert kept - {"max-age=2592000", "max-age=1209600"} == {"httponly", f"samesite={strict}", "path=/"}
+
+
 def test_looking_spends_nothing(site: Site, visit: Callable[[], PlainPerson], visitor: PlainPerson) -> None:
     """H1-1086752, H1-6910: scanners of mail open the link, and ask for its head, again and again."""
     token = token_for(visitor)
