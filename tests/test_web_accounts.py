@@ -185,3 +185,24 @@ def test_a_log_in_that_races_a_reset_does_not_outlive_it(tmp_path: Path, monkeyp
     monkeypatch.setattr(quickstart, "hasher", Slow())
     assert own.log_in(ALICE, "old password") is None
     assert own.log_in(ALICE, "a new password")
+
+
+def test_a_log_in_of_nobody_is_hashed_as_one_of_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So its time tells nobody who has an account."""
+    worked: list[str | bytes] = []
+
+    class Counting(PasswordHasher):
+        @override
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # as its base
+            worked.append(password)
+            return super().verify(hash, password)
+
+    own = quickstart.Accounts(tmp_path / "users.sqlite3")
+    own.sign_up(ALICE, "old password")
+    with populated() as (_, _, accounts):
+        for module, directory in ((sql, accounts), (quickstart, own)):
+            monkeypatch.setattr(module, "hasher", Counting())
+            for email in (ALICE, "nobody@example.com"):
+                assert directory.log_in(email, f"wrong for {email}") is None
+                assert worked.pop() == f"wrong for {email}"
+                assert not worked

@@ -282,6 +282,12 @@ def test_cookies_of_other_applications_do_no_harm(people: tuple[PlainPerson, Pla
     assert "You are logged in" in person.client.get("/", headers={"Cookie": f"{strange}; {own}"}).text
 
 
+def test_what_was_done_is_told_to_who_does_not_see_it(people: tuple[PlainPerson, PlainPerson]) -> None:
+    person, _ = people
+    person.open("/done")
+    assert person.page.texts["status"].startswith("Your password was changed")
+
+
 def test_who_opens_the_page_without_a_link_is_told_how_to_get_one(people: tuple[PlainPerson, PlainPerson]) -> None:
     person, _ = people
     person.open("/reset")
