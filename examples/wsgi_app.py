@@ -5,6 +5,7 @@ settings.py. docs/wsgi.md goes through it.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -211,4 +212,6 @@ class Server(ThreadingMixIn, WSGIServer):
 
 
 if __name__ == "__main__":
-    make_server("127.0.0.1", PORT, make_app(), server_class=Server).serve_forever()
+    with make_server("127.0.0.1", PORT, make_app(), server_class=Server) as server, suppress(KeyboardInterrupt):
+        print(f"Serving http://127.0.0.1:{PORT} (Press CTRL+C to quit)", flush=True)
+        server.serve_forever()
