@@ -36,6 +36,7 @@ DATABASES = {
         "NAME": os.environ.get("DATABASE", "example.sqlite3"),
     }
 }
+TIME_ZONE = "UTC"  # in the log as in the mails
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 MIDDLEWARE = [
