@@ -535,7 +535,7 @@ class TestUnreadable:
     @pytest.mark.parametrize(
         ("get", "says"),
         [
-            (lambda: None, "accounts.get('1') gave no Account, but NoneType"),
+            (lambda: None, "accounts.get('1') found no account: give the id of one that there is"),
             (lambda: {"email": "s3cret"}, "accounts.get('1') gave no Account, but dict"),
             (lambda: NOTHING["s3cret"], "accounts.get('1'): KeyError at "),
         ],

@@ -106,6 +106,8 @@ class _Reader:
     def _account(self, parts: Parts, account_id: str) -> Account:
         with explained(f"accounts.get({account_id!r})"):
             found = self._call(parts.accounts.get, account_id)
+        if found is None:
+            raise ConfigurationError(f"accounts.get({account_id!r}) found no account: give the id of one that there is")
         if not isinstance(found, Account):
             raise ConfigurationError(f"accounts.get({account_id!r}) gave no Account, but {type(found).__name__}")
         return found
