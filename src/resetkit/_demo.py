@@ -71,7 +71,7 @@ def _tell(file: Path, port: int, inbox: "Queue[EmailMessage]") -> None:
         for event, times in Counter(map(repr, events)).items():
             print(f"   {event}" + f" ({times} times)" * (times > 1))
 
-        _say("That was a link. Codes to type, refused passwords and more: see the README and examples/quickstart.py.")
+        _say("That was a link. Codes to type, refused passwords and more: resetkit demo --web.")
     store.close()
 
 
