@@ -179,7 +179,7 @@ def test_the_whole_reset_by_link(browser: Browser) -> None:
     assert "Your password at Example was changed" in browser.mail()
 
     assert "Your log-in has ended" in browser.open("/account").body
-    assert browser.log_in().told == "Address or password are wrong."
+    assert browser.log_in().told == "Address or password is wrong."
     assert browser.log_in(NEW).headers["Location"] == "/account"
     assert browser.open("/account").told == f"You are logged in as {ALICE}."
 

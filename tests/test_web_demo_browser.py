@@ -94,7 +94,7 @@ def test_the_whole_reset_with_mails_and_events_as_they_come(browser: "Browser", 
         desk.mails.get_by_text("Your password at Example was changed").first.wait_for()
         assert desk.happened(5) == ["ResetRequested", "MailSent", "PasswordRejected", "PasswordReset", "MailSent"]
         log_in(desk, FIRST_PASSWORD)
-        see(desk.site, "Address or password are wrong.")
+        see(desk.site, "Address or password is wrong.")
         log_in(desk, NEW)
         see(desk.site, f"You are logged in as {ALICE}.")
         assert desk.complaints == []

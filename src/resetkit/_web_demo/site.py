@@ -19,7 +19,7 @@ from resetkit.errors import InvalidTokenError, PasswordRejectedError, ThrottledE
 BROWSER: Final = "resetkit-demo-browser"  # the cookie that a form's CSRF token belongs to
 SESSION: Final = "resetkit-demo-session"  # the cookie of a log-in
 
-_WRONG_LOG_IN: Final = "Address or password are wrong."
+_WRONG_LOG_IN: Final = "Address or password is wrong."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
