@@ -24,24 +24,25 @@ POLICY = "Content-Security-Policy"
 
 
 class FragmentPages(ResetPages):
-    """The page takes the token, not the server. So it cannot say that a link is dead before its form is sent."""
+    """The page takes the token, not the server. So it cannot say that a link is dead before its form is sent.
 
-    @override
-    async def choose_password(self, request: Request) -> Response:
-        if request.method == "POST":
-            return await self.reset_password(request)
+    It is not at "/reset", which answers the form: a browser that is there would not load it anew for another link.
+    """
+
+    async def take_link(self, _: Request) -> Response:
         return page("fragment.html", headers={POLICY: f"{HEADERS[POLICY]}; script-src 'self'"})
 
     @override
     def routes(self) -> list[Route]:
-        return [route for route in super().routes() if route.path != "/reset/{token}"]
+        others = [route for route in super().routes() if route.path != "/reset/{token}"]
+        return [*others, Route("/choose", self.take_link)]
 
 
 def make_app() -> Starlette:
     """For a server: ``uvicorn --factory fragment_app:make_app``."""
     accounts = AsyncAccounts(create_async_engine(f"sqlite+aiosqlite:///{DATABASE}"))
     mailer = make_mailer(AsyncSMTPMailer, AsyncConsoleMailer)
-    link = f"{ORIGIN}/reset#{{token}}"
+    link = f"{ORIGIN}/choose#{{token}}"
     manager = AsyncResetManager(accounts, AsyncSQLiteTokenStore(DATABASE), mailer, link=link)
     tables = Accounts(create_engine(f"sqlite:///{DATABASE}"))  # which makes them
     tables.sign_up("alice@example.org", "correct horse battery")  # for you to try it; leave it out

@@ -19,7 +19,7 @@ from web_sites import ADDRESS, PASSWORD, PATIENCE, Site, text_of
 MAIL, CODE, OLD, NEW = "Mail address", "Code from the mail", "Password", "New password"  # labels
 SEND, SAVE, LOG_IN = "Send the mail", "Save the new password", "Log in"  # buttons
 ANOTHER: Final = "a new and longer password"
-LINK: Final = re.compile(r"https?://\S+/reset\S+")
+LINK: Final = re.compile(r"https?://\S+/(?:reset|choose)[/#]\S+")
 CODE_FORM: Final = re.compile(r"\b[B-Z]{4}-[B-Z]{4}\b")
 
 

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -101,10 +102,13 @@ class Printed:
         assert self._process.stdout is not None
         message = EmailMessage()
         lines: list[str] = []
+        end = threading.Timer(PATIENCE, self._process.kill)  # of a wait for what does not come
+        end.start()
         for line in self._process.stdout:
             lines.append(line)
             if LINK.search(line):
                 break
+        end.cancel()
         message.set_content("".join(lines))
         return message
 

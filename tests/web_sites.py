@@ -182,7 +182,7 @@ def async_site(options: Options, create_app: Callable[..., Any], **named: Any) -
     sign_up = site_accounts.Accounts(sign_up_engine).sign_up
     accounts = site_accounts.AsyncAccounts(create_async_engine(f"sqlite+aiosqlite:///{options.database}"))
     store = AsyncSQLiteTokenStore(options.database)
-    link = "/reset#{token}" if named else "/reset/{token}"
+    link = "/choose#{token}" if named else "/reset/{token}"
     manager = options.manager(AsyncResetManager, accounts, store, AsyncSMTPMailer, link=link)
     yield create_app(accounts, manager, origin=options.origin, **named), sign_up
     store.close()
