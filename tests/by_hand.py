@@ -20,7 +20,7 @@ SELECTOR, ACCOUNT, KIND, CREATED_AT, KEEP_UNTIL = (
 )
 
 Quotas = Sequence[tuple[int, int]]
-"""Counts, and the second since which they count."""
+"""Counts, and the second since which they count: two of them or, but for MariaDB, none."""
 
 
 class ByHand(Protocol):
@@ -74,10 +74,11 @@ class PostgresByHand:
         account_id, kind = row[ACCOUNT], row[KIND]
         with self.connection.transaction():
             self._lock(account_id)
-            since = [each for _, each in quotas]
-            counted = self.connection.execute(COUNT, (*since, account_id, kind, min(since))).fetchone() or ()
-            if any(count >= most for count, (most, _) in zip(counted, quotas, strict=True)):
-                return False
+            if quotas:
+                since = [each for _, each in quotas]
+                counted = self.connection.execute(COUNT, (*since, account_id, kind, min(since))).fetchone() or ()
+                if any(count >= most for count, (most, _) in zip(counted, quotas, strict=True)):
+                    return False
             self.connection.execute(SUPERSEDE, (kind, account_id, row[CREATED_AT]))
             self.connection.execute(INSERT, row)
             return True
@@ -222,11 +223,12 @@ class SQLiteByHand:
     def add(self, row: Row, quotas: Quotas) -> bool:
         account_id, kind = row[ACCOUNT], row[KIND]
         self._run("BEGIN IMMEDIATE")
-        since = [each for _, each in quotas]
-        counted = self._run(COUNT, (*since, account_id, kind, min(since))).fetchone()
-        if any(count >= most for count, (most, _) in zip(counted, quotas, strict=True)):
-            self._run("ROLLBACK")
-            return False
+        if quotas:
+            since = [each for _, each in quotas]
+            counted = self._run(COUNT, (*since, account_id, kind, min(since))).fetchone()
+            if any(count >= most for count, (most, _) in zip(counted, quotas, strict=True)):
+                self._run("ROLLBACK")
+                return False
         self._run(SUPERSEDE, (kind, account_id, row[CREATED_AT]))
         self._run(INSERT, row)
         self._run("COMMIT")
@@ -337,7 +339,7 @@ class ValkeyByHand:
 
     def add(self, row: Row, quotas: Quotas) -> bool:
         fields = [text for name, value in zip(COLUMNS, row, strict=True) if value is not None for text in (name, value)]
-        (first, first_since), (second, second_since) = quotas
+        (first, first_since), (second, second_since) = quotas or ((2**31, 0), (2**31, 0))
         answer = self.scripts[0](
             keys=[f"{TOKEN}{row[SELECTOR]}", f"{OF_ACCOUNT}{row[ACCOUNT]}"],
             args=[

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from argon2 import PasswordHasher
 
-from resetkit import Account, InvalidTokenError, ResetManager
+from resetkit import Account, InvalidTokenError, ResetManager, ResetPolicy
 from resetkit.dispatch import ThreadDispatcher
 from resetkit.stores import SQLiteTokenStore
 from resetkit.testing.timing import roomy_policy
@@ -52,7 +52,7 @@ class SlowMailer:
 class Peer:
     name = "resetkit"
 
-    def __init__(self, folder: Path, mail: float) -> None:
+    def __init__(self, folder: Path, mail: float, policy: ResetPolicy | None = None) -> None:
         mailer = SlowMailer()
         mailer.seconds = mail
         self.accounts = Accounts(folder / "accounts.sqlite3")
@@ -61,7 +61,7 @@ class Peer:
             SQLiteTokenStore(folder / "tokens.sqlite3"),
             mailer,
             link="https://app.example/reset#{token}",
-            policy=roomy_policy(),
+            policy=policy or roomy_policy(),
             dispatcher=ThreadDispatcher(capacity=10**6),
             on_event=lambda _: None,
         )

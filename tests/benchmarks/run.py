@@ -1,0 +1,99 @@
+"""What resetkit takes, beside its peers and beside the least that can be: the figures of docs/performance.md.
+
+::
+
+    python -m pip install -e ".[dev]" -r tests/peers/requirements.txt
+    python tests/benchmarks/run.py                                  # everything; about an hour
+    python tests/benchmarks/run.py tokens sqlite --rounds 50        # these groups
+    python tests/benchmarks/run.py --quick                          # a look
+    python tests/benchmarks/run.py --json docs/performance.json     # and keep the figures
+    python tests/benchmarks/run.py --against docs/performance.json  # and say what has changed since
+
+Each group runs in a process of its own. `--against` never fails: it prints what drifted, for who releases to judge.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+if __name__ in {"__main__", "__mp_main__"}:
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks.measure import Effort, Figure, in_a_process, machine, versions
+
+GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
+SLOWEST: Final = ("records", "workers")
+ROUNDS: Final = 200
+QUICK: Final = 20
+
+
+def figures_of(group: str, effort: Effort) -> list[Figure]:
+    figures: list[Figure] = import_module(f"benchmarks.{group}").figures(effort)
+    return figures
+
+
+def measured(groups: list[str], effort: Effort) -> dict[str, Any]:
+    """What is kept as JSON."""
+    kept: dict[str, Any] = {"machine": machine(), "versions": versions(), "rounds": effort.rounds, "figures": {}}
+    for group in groups:
+        found = in_a_process(figures_of, group, effort)
+        show(group, found)
+        kept["figures"][group] = {each.name: asdict(each) for each in found}
+    return kept
+
+
+def show(group: str, figures: list[Figure]) -> None:
+    print(f"\n{group}\n| what | beside | figure | 99 % interval | medians | rounds |\n|---|---|---|---|---|---|")
+    for each in figures:
+        value = each.value
+        spread = f"{value.low:.3g} to {value.high:.3g}"
+        medians = ", ".join(f"{name} {median:.4g}" for name, median in each.medians.items()) if each.beside else ""
+        cells = (each.what, each.beside, f"{value.median:.3g} {each.unit}", spread, medians, each.rounds)
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+SAME_MACHINE: Final = ("cpu", "cores", "python")
+
+
+def drifted(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The figures whose intervals have nothing in common. What is no ratio is compared on the same machine only."""
+    same = all(kept["machine"][name] == now["machine"][name] for name in SAME_MACHINE)
+    found = list[str]()
+    for group, figures in now["figures"].items():
+        for name, new in figures.items():
+            old = kept["figures"].get(group, {}).get(name)
+            if old is None or (new["unit"] != "×" and not same):
+                continue
+            was, value = old["value"], new["value"]
+            if value["low"] > was["high"] or value["high"] < was["low"]:
+                word = "more" if value["median"] > was["median"] else "less"
+                found.append(f"{group}: {name}: {was['median']:.3g} was, {value['median']:.3g} {new['unit']} is: {word}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", metavar="group", help=f"of {', '.join((*GROUPS, *SLOWEST))}")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--against", type=Path)
+    given = parser.parse_args()
+    if unknown := {*given.groups} - {*GROUPS, *SLOWEST}:
+        parser.error(f"no such group: {', '.join(sorted(unknown))}")
+    effort = Effort(rounds=given.rounds or (QUICK if given.quick else ROUNDS), quick=given.quick)
+    kept = json.loads(given.against.read_text()) if given.against else None
+    now = measured(given.groups or [*GROUPS, *SLOWEST], effort)
+    if given.json:
+        given.json.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+    if kept:
+        found = drifted(kept, now)
+        print(f"\n{len(found)} figures drifted beyond their intervals", *found, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
