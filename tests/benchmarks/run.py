@@ -71,7 +71,9 @@ def drifted(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
             was, value = old["value"], new["value"]
             if value["low"] > was["high"] or value["high"] < was["low"]:
                 word = "more" if value["median"] > was["median"] else "less"
-                found.append(f"{group}: {name}: {was['median']:.3g} was, {value['median']:.3g} {new['unit']} is: {word}")
+                found.append(
+                    f"{group}: {name}: {was['median']:.3g} was, {value['median']:.3g} {new['unit']} is: {word}"
+                )
     return found
 
 

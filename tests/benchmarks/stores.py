@@ -7,12 +7,14 @@ record is checked, no event told and no account looked up.
 import hmac
 import itertools
 import secrets
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.measure import OURS, Batch, Figure, Queue, calm_policy, compare, manager
+from benchmarks.measure import OURS, Batch, Figure, Queue, Side, alone, calm_policy, compare, manager
 from by_hand import ByHand, Quotas
 from harness import KEY, ManyAccounts
+from proxy import Proxy
 from resetkit import ResetPolicy, TokenStore
 from resetkit.stores._rows import COLUMNS, seconds
 from resetkit.testing.timing import addresses
@@ -21,6 +23,7 @@ from site_records import KEPT, LIFETIME, Row, this_second
 HAND: Final = "by hand"
 ACCOUNTS: Final = 20_000  # more than there are calls: one with a long past has more to be gone through
 CALLS: Final = 10
+SETTLED: Final = 10  # calls, after which a driver has prepared its statements
 LINK_HASH: Final = COLUMNS.index("link_hash")
 PASSWORD: Final = "correct horse battery"
 
@@ -83,17 +86,19 @@ class Pair:
         self._manager = manager(ManyAccounts(self._addresses), store, dispatcher=self._queue, policy=policy)
         self._numbers = itertools.count()
 
-    def figures(self, rounds: int) -> list[Figure]:
-        sides = {
-            "issue": (self.issue, self.hand.issue),
-            "a mail's job": (self.mail, self.hand.mail),
-            "check": (self.check, self.hand.check),
-            "redeem": (self.redeem, self.hand.redeem),
+    def sides(self) -> Mapping[str, Mapping[str, Side]]:
+        return {
+            "issue": {OURS: self.issue, HAND: self.hand.issue},
+            "a mail's job": {OURS: self.mail, HAND: self.hand.mail},
+            "check": {OURS: self.check, HAND: self.hand.check},
+            "redeem": {OURS: self.redeem, HAND: self.hand.redeem},
         }
+
+    def figures(self, rounds: int) -> list[Figure]:
         return [
             figure
-            for what, (ours, theirs) in sides.items()
-            for figure in compare(what, {OURS: ours, HAND: theirs}, rounds=rounds, calls=CALLS)
+            for what, sides in self.sides().items()
+            for figure in compare(what, sides, rounds=rounds, calls=CALLS)
         ]
 
     def issue(self, count: int) -> Batch:
@@ -118,3 +123,21 @@ class Pair:
 
     def _next(self, count: int) -> list[str]:
         return [str(number) for number in itertools.islice(self._numbers, count)]
+
+
+def messages(proxies: Mapping[str, Proxy], pair: Pair) -> list[Figure]:
+    """How often a client speaks to its server, as a proxy between them sees it."""
+    return [
+        alone(f"messages to the server, {what}, {name}", "", _counted(proxies[name], *side(2 * SETTLED)))
+        for what, sides in pair.sides().items()
+        for name, side in sides.items()
+    ]
+
+
+def _counted(proxy: Proxy, call: Callable[[Any], object], arguments: Sequence[Any]) -> list[float]:
+    counts = list[float]()
+    for each in arguments:
+        before = proxy.messages
+        call(each)
+        counts.append(proxy.messages - before)
+    return counts[SETTLED:]
