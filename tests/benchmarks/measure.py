@@ -157,6 +157,18 @@ def alone(what: str, unit: str, values: Sequence[float]) -> Figure:
     return Figure(what=what, unit=unit, value=interval(values), rounds=len(values))
 
 
+Figures = Mapping[str, Mapping[str, Figure]]
+"""By their group and name."""
+
+
+def figures_in(kept: Mapping[str, Any]) -> Figures:
+    """What was written as JSON."""
+    return {
+        group: {name: Figure(**(each | {"value": Interval(**each["value"])})) for name, each in figures.items()}
+        for group, figures in kept["figures"].items()
+    }
+
+
 # What several groups measure.
 
 

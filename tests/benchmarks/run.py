@@ -23,7 +23,7 @@ from typing import Any, Final
 if __name__ in {"__main__", "__mp_main__"}:
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import Effort, Figure, in_a_process, machine, versions
+from benchmarks.measure import Effort, Figure, figures_in, in_a_process, machine, versions
 
 GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 SLOWEST: Final = ("records", "workers")
@@ -61,19 +61,15 @@ SAME_MACHINE: Final = ("cpu", "cores", "python")
 
 def drifted(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The figures whose intervals have nothing in common. What is no ratio is compared on the same machine only."""
-    same = all(kept["machine"][name] == now["machine"][name] for name in SAME_MACHINE)
-    found = list[str]()
-    for group, figures in now["figures"].items():
+    same, found = all(kept["machine"][name] == now["machine"][name] for name in SAME_MACHINE), list[str]()
+    before = figures_in(kept)
+    for group, figures in figures_in(now).items():
         for name, new in figures.items():
-            old = kept["figures"].get(group, {}).get(name)
-            if old is None or (new["unit"] != "×" and not same):
+            old = before.get(group, {}).get(name)
+            if old is None or (new.unit != "×" and not same):
                 continue
-            was, value = old["value"], new["value"]
-            if value["low"] > was["high"] or value["high"] < was["low"]:
-                word = "more" if value["median"] > was["median"] else "less"
-                found.append(
-                    f"{group}: {name}: {was['median']:.3g} was, {value['median']:.3g} {new['unit']} is: {word}"
-                )
+            if new.value.low > old.value.high or new.value.high < old.value.low:
+                found.append(f"{group}: {name}: {old.value.median:.3g} {old.unit}, now {new.value.median:.3g}")
     return found
 
 

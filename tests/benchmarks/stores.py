@@ -1,7 +1,7 @@
 """How the three stores are measured: a manager's work beside the same by hand, from the token to the record.
 
-By hand means random bytes, HMAC-SHA-256 with a key and the fewest statements that keep the same promises (`by_hand`). No
-record is checked, no event told and no account looked up.
+By hand means random bytes, HMAC-SHA-256 with a key and the fewest statements that keep the same promises (`by_hand`).
+No record is checked, no event told and no account looked up.
 """
 
 import hmac

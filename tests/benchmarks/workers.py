@@ -3,6 +3,7 @@
 The servers wait for the disk. Numbers of workers take turns, so that what else the machine does falls on all of them.
 """
 
+import os
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -77,7 +78,7 @@ def one_process(engine: str, place: Path, threads: int, length: float) -> int:
 
         def one(number: int, until: float) -> None:
             while True:
-                token = ours.issue_token(f"{time.monotonic_ns()}-{number}").token
+                token = ours.issue_token(f"{os.getpid()}-{number}-{time.monotonic_ns()}").token
                 ours.check_token(token)
                 ours.reset_password(token, "correct horse battery")
                 if time.monotonic() > until:

@@ -1,0 +1,79 @@
+"""Put the figures of docs/performance.json into docs/performance.md: ``python tests/benchmarks/page.py``.
+
+They stand between ``<!-- figures: NAME -->`` and ``<!-- end -->``; the prose around them names none. A test compares.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks.measure import Figure, Figures, figures_in
+from benchmarks.pictures import DOCS, KEPT, time
+from benchmarks.targets import TARGETS, figures_for, verdict
+
+PAGE: Final = DOCS / "performance.md"
+PLACE: Final = re.compile(r"(<!-- figures: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str, kept: dict[str, Any]) -> str:
+    """The page with these figures."""
+    return PLACE.sub(lambda place: f"{place[1]}{told(place[2], kept)}\n{place[3]}", page)
+
+
+def told(name: str, kept: dict[str, Any]) -> str:
+    figures = figures_in(kept)
+    if name == "machine":
+        return machine(kept)
+    if name == "targets":
+        return targets(figures)
+    return of_group(figures.get(name, {}).values())
+
+
+def machine(kept: dict[str, Any]) -> str:
+    where, packages = kept["machine"], ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
+    return (
+        f"{where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']}, {where['when'][:10]}; "
+        f"load {where['load']} at the start, {kept['rounds']} rounds.\n{packages}."
+    )
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *rows])
+
+
+def targets(figures: Figures) -> str:
+    rows = list[Sequence[str]]()
+    for target in TARGETS:
+        found = figures_for(target, figures)
+        unit = found[0].unit if found else ""
+        command = f"`run.py {target.group}`"
+        reached = "; ".join(said(each) for each in found) if len(found) < 5 else worst(found)
+        rows.append((target.says, f"≤ {target.most:g} {unit}".rstrip(), reached, verdict(target, found), command))
+    return table(("what", "target", "reached: median (99 % interval)", "", "again"), rows)
+
+
+def worst(found: list[Figure]) -> str:
+    return f"at the most {said(max(found, key=lambda each: each.value.median))}"
+
+
+def said(each: Figure) -> str:
+    value = each.value
+    return f"{value.median:.3g} ({value.low:.3g} to {value.high:.3g})"
+
+
+def of_group(figures: Iterable[Figure]) -> str:
+    rows = list[Sequence[str]]()
+    for each in figures:
+        sides = " ÷ ".join(time(each.medians[name]) for name in each.medians) if each.unit == "×" else ""
+        rows.append((each.what, each.beside, f"{said(each)} {each.unit}".rstrip(), sides))
+    return table(("what", "beside", "median (99 % interval)", "resetkit ÷ other, medians"), rows)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(), json.loads(KEPT.read_text())))
