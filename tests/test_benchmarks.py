@@ -1,20 +1,32 @@
 """The benchmarks run and their figures stand in the documentation. Nothing here judges a time."""
 
 import json
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from benchmarks.measure import OURS, Batch, Effort, Figure, Interval, alone, compare, figures_in, interval, ratio
+from benchmarks import requests
+from benchmarks.measure import (
+    OURS,
+    Batch,
+    Effort,
+    Figure,
+    Interval,
+    alone,
+    compare,
+    figures_in,
+    in_a_process,
+    interval,
+    ratio,
+)
 from benchmarks.page import PAGE, PLACE, filled
 from benchmarks.pictures import DOCS, KEPT, PICTURES, bars, pictures
 from benchmarks.run import GROUPS, SLOWEST, drifted, measured
 from benchmarks.targets import TARGETS, Target, figures_for, verdict
 
 TINY = Effort(rounds=2, quick=True)
-QUICK_GROUPS = ("hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
-PEERS_TOO = ("tokens", "requests")  # with packages that only the environment of the peers has
+QUICK_GROUPS = ("tokens", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 
 
 def kept() -> dict[str, Any]:
@@ -54,7 +66,7 @@ class TestFigures:
 
 class TestGroups:
     @pytest.mark.parametrize("group", QUICK_GROUPS)
-    def test_each_group_runs_and_gives_figures(self, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_group_runs_and_gives_figures(self, group: str) -> None:
         given = json.loads(json.dumps(measured([group], TINY)))
         assert given["figures"][group]
         assert {"cpu", "cores", "python", "load"} <= given["machine"].keys()
@@ -62,6 +74,14 @@ class TestGroups:
             assert name == each.name
             assert each.value.low <= each.value.median <= each.value.high
             assert each.rounds > 0
+
+    def test_a_request_is_measured_beside_a_peer(self) -> None:
+        """Of those peers that the development extra brings along."""
+        figures = [*requests.by_itself(TINY), *in_a_process(requests.beside, "django_view", 1, 1)]
+        assert {each.what for each in figures} == {
+            *("request, known", "request, unknown"),
+            *("visit, known", "visit, unknown", "link", "new password"),
+        }
 
     def test_what_is_kept_has_every_group(self) -> None:
         assert {*kept()["figures"]} == {*GROUPS, *SLOWEST}
@@ -91,9 +111,7 @@ class TestDrift:
 
 
 class TestTargets:
-    @pytest.mark.parametrize(
-        ("low", "high", "said"), [(0.5, 0.9, "reached"), (0.9, 1.1, "open"), (1.1, 1.2, "missed")]
-    )
+    @pytest.mark.parametrize(("low", "high", "said"), [(0.5, 0.9, "reached"), (0.9, 1.1, "open"), (1.1, 1.2, "missed")])
     def test_the_interval_decides(self, low: float, high: float, said: str) -> None:
         figure = Figure(what="issue", value=Interval(low=low, median=low, high=high), rounds=20)
         assert verdict(Target("Issue", "tokens", ("issue",), 1.0), [figure]) == said
@@ -122,9 +140,10 @@ class TestPage:
             assert (DOCS / name).read_text() == text
 
     def test_a_bar_is_as_long_as_its_figure(self) -> None:
-        """On a logarithmic scale from 1 to 100: ten times as much is half the width more."""
-        text = bars("Title", {"issue": {OURS: 10.0, "other": 100.0}})
-        assert text.count('<g class="ours">') == text.count('<g class="theirs">') == 1
+        """On a scale of powers of ten: a hundred is twice as far as ten."""
+        text = bars("Title", {"issue": {OURS: 10.0, "other": 100.0, "least": 1.0}})
+        ours, other, _ = (float(each) for each in re.findall(r'class="bar" .* width="([\d.]+)"', text))
+        assert other == pytest.approx(2 * ours, abs=0.2)
 
 
 def test_what_nothing_stands_beside_has_its_unit() -> None:

@@ -20,7 +20,7 @@ def figures(effort: Effort) -> list[Figure]:
         difference("import resetkit", BARE, "ms", ours, bare),
         alone("modules that it loads", "", [len(modules)]),
         alone("asyncio is one of them (1: yes)", "", ["asyncio" in modules]),
-        alone(f"of {', '.join(OPTIONAL)}", "", [len(heavy)]),
+        alone(f"modules that it loads, of {', '.join(OPTIONAL)}", "", [len(heavy)]),
     ]
 
 

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -27,6 +28,7 @@ from resetkit.testing.timing import roomy_policy
 
 PEERS: Final = Path(__file__).parents[1] / "peers"
 OURS: Final = "resetkit"
+RATIO: Final = "×"
 CONFIDENCE: Final = 0.99
 CALM: Final = timedelta(minutes=15)  # a head start so long that no job begins beside what is measured
 
@@ -63,14 +65,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What came out: a ratio (`unit` is ×) of resetkit to what stands beside it, or resetkit alone, or a difference.
+    """What came out: resetkit alone, or its ratio to what stands beside it, or what it takes more than that.
 
-    `medians` are of each side alone, for the pictures; they are not interleaved with anything, so compare the ratio.
+    `medians` are of each side for itself, for the pictures: it is the ratio that has an interval.
     """
 
     what: str
     beside: str = ""
-    unit: str = "×"
+    unit: str = RATIO
     value: Interval
     medians: Mapping[str, float] = field(default_factory=dict[str, float])
     rounds: int
@@ -84,10 +86,10 @@ class Figure:
 def interval(values: Collection[float]) -> Interval:
     """By order statistics, as the sign test has it: nothing is assumed of how the values are spread."""
     ordered, count = sorted(values), len(values)
-    tail, rank = 0.5**count, 0
+    tail, rank = 1 / 2**count, 0
     while rank < count // 2 and tail <= (1 - CONFIDENCE) / 2:
         rank += 1
-        tail += math.comb(count, rank) * 0.5**count
+        tail += math.comb(count, rank) / 2**count
     place = max(0, rank - 1)
     return Interval(low=ordered[place], median=statistics.median(ordered), high=ordered[count - 1 - place])
 
@@ -186,8 +188,12 @@ class Queue:
 
 def manager(accounts: Any, store: TokenStore | None = None, **options: Any) -> ResetManager:
     """One that hashes with a key, so that what is left is seen, and hands its jobs to a queue."""
-    options = {"hasher": KeyedTokenHasher([KEY]), "dispatcher": Queue(), "policy": calm_policy()} | options
-    return ResetManager(accounts, store or MemoryTokenStore(), MemoryMailer(), link=LINK, **options)
+    given: dict[str, Any] = {
+        "hasher": KeyedTokenHasher([KEY]),
+        "dispatcher": Queue(),
+        "policy": calm_policy(),
+    } | options
+    return ResetManager(accounts, store or MemoryTokenStore(), MemoryMailer(), link=LINK, **given)
 
 
 def calm_policy() -> ResetPolicy:
@@ -211,8 +217,8 @@ def in_a_process(function: Callable[..., T], *args: Any) -> T:
 # What is told of the run.
 
 PACKAGES: Final = (
-    *("resetkit", "argon2-cffi", "django", "django-allauth", "fastapi-users", "flask-security-too"),
-    *("itsdangerous", "pyjwt", "psycopg", "sqlalchemy", "redis", "limits"),
+    *("resetkit", "argon2-cffi", "psycopg", "sqlalchemy", "redis"),
+    *("django", "django-allauth", "fastapi-users", "flask-security-too", "itsdangerous", "pyjwt"),
 )
 
 
@@ -235,4 +241,9 @@ def _cpu_lines() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+    """Of the packages that are installed here."""
+    found = dict[str, str]()
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -13,7 +13,7 @@ from typing import Any, Final
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import Figure, Figures, figures_in
+from benchmarks.measure import RATIO, Figure, Figures, figures_in
 from benchmarks.pictures import DOCS, KEPT, time
 from benchmarks.targets import TARGETS, figures_for, verdict
 
@@ -70,7 +70,7 @@ def said(each: Figure) -> str:
 def of_group(figures: Iterable[Figure]) -> str:
     rows = list[Sequence[str]]()
     for each in figures:
-        sides = " ÷ ".join(time(each.medians[name]) for name in each.medians) if each.unit == "×" else ""
+        sides = " ÷ ".join(time(each.medians[name]) for name in each.medians) if each.unit == RATIO else ""
         rows.append((each.what, each.beside, f"{said(each)} {each.unit}".rstrip(), sides))
     return table(("what", "beside", "median (99 % interval)", "resetkit ÷ other, medians"), rows)
 

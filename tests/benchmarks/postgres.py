@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
-from benchmarks.measure import OURS, Batch, Effort, Figure, compare
+from benchmarks.measure import OURS, Batch, Effort, Figure, Side, compare
 from benchmarks.stores import CALLS, HAND, Hand, Pair, messages
 from by_hand import PostgresByHand
 from engines import TABLES, URLS
@@ -28,7 +28,7 @@ def figures(effort: Effort) -> list[Figure]:
         with opened(server.place, server.place) as (pair, connection):
             found = pair.figures(effort.rounds)
             for what in ("issue", "redeem"):
-                sides = {OURS: pair.sides()[what][OURS], EMPTY: partial(selects, connection)}
+                sides: dict[str, Side] = {OURS: pair.sides()[what][OURS], EMPTY: partial(selects, connection)}
                 found += compare(what, sides, rounds=effort.rounds, calls=CALLS)[1:]
         return found + counted(server.place)
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 if __name__ in {"__main__", "__mp_main__"}:
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import Effort, Figure, figures_in, in_a_process, machine, versions
+from benchmarks.measure import PACKAGES, RATIO, Effort, Figure, figures_in, in_a_process, machine, versions
 
 GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 SLOWEST: Final = ("records", "workers")
@@ -66,7 +66,7 @@ def drifted(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for group, figures in figures_in(now).items():
         for name, new in figures.items():
             old = before.get(group, {}).get(name)
-            if old is None or (new.unit != "×" and not same):
+            if old is None or (new.unit != RATIO and not same):
                 continue
             if new.value.low > old.value.high or new.value.high < old.value.low:
                 found.append(f"{group}: {name}: {old.value.median:.3g} {old.unit}, now {new.value.median:.3g}")
@@ -83,9 +83,12 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := {*given.groups} - {*GROUPS, *SLOWEST}:
         parser.error(f"no such group: {', '.join(sorted(unknown))}")
+    groups = given.groups or [*GROUPS, *SLOWEST]
+    if "requests" in groups and (missing := {*PACKAGES} - versions().keys()):
+        parser.error(f"{', '.join(sorted(missing))}: not installed. How to is in the top of this file")
     effort = Effort(rounds=given.rounds or (QUICK if given.quick else ROUNDS), quick=given.quick)
     kept = json.loads(given.against.read_text()) if given.against else None
-    now = measured(given.groups or [*GROUPS, *SLOWEST], effort)
+    now = measured(groups, effort)
     if given.json:
         given.json.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n")
     if kept:

@@ -42,7 +42,9 @@ TARGETS: Final = (
         ),
         1.2,
     ),
-    Target("What the sync face adds to a call", "faces", ("sync request", "sync issue", "sync check", "sync redeem"), 3),
+    Target(
+        "What the sync face adds to a call", "faces", ("sync request", "sync issue", "sync check", "sync redeem"), 3
+    ),
     Target("The loop's longest hold, 64 redemptions at once", "faces", ("the loop's longest hold",), 5),
     Target("`import resetkit`, beyond a bare start", "imports", ("import resetkit",), 30),
 )

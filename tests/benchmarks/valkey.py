@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.measure import OURS, Batch, Effort, Figure, compare
+from benchmarks.measure import OURS, Batch, Effort, Figure, Side, compare
 from benchmarks.stores import CALLS, HAND, Hand, Pair, messages
 from by_hand import ValkeyByHand
 from proxy import Proxy
@@ -21,7 +21,7 @@ def figures(effort: Effort) -> list[Figure]:
     with valkey() as one, valkey() as other, opened(one.place, other.place) as (pair, client):
         found = pair.figures(effort.rounds)
         for what in ("issue", "redeem"):
-            sides = {OURS: pair.sides()[what][OURS], EMPTY: partial(pings, client)}
+            sides: dict[str, Side] = {OURS: pair.sides()[what][OURS], EMPTY: partial(pings, client)}
             found += compare(what, sides, rounds=effort.rounds, calls=CALLS)[1:]
         return found + counted(one.place, other.place)
 
