@@ -2,11 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import requests
+from benchmarks import records, requests, workers
 from benchmarks.measure import (
     OURS,
     Batch,
@@ -21,9 +22,10 @@ from benchmarks.measure import (
     ratio,
 )
 from benchmarks.page import PAGE, PLACE, filled
-from benchmarks.pictures import DOCS, KEPT, PICTURES, bars, pictures
+from benchmarks.pictures import DOCS, KEPT, PICTURES, dots, pictures
 from benchmarks.run import GROUPS, SLOWEST, drifted, measured
 from benchmarks.targets import TARGETS, Target, figures_for, verdict
+from measure_scale import ROUNDS
 
 TINY = Effort(rounds=2, quick=True)
 QUICK_GROUPS = ("tokens", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
@@ -77,11 +79,29 @@ class TestGroups:
 
     def test_a_request_is_measured_beside_a_peer(self) -> None:
         """Of those peers that the development extra brings along."""
-        figures = [*requests.by_itself(TINY), *in_a_process(requests.beside, "django_view", 1, 1)]
+        figures = [*requests.by_itself(TINY), *in_a_process(requests.beside, "django_view", TINY, False)]
         assert {each.what for each in figures} == {
             *("request, known", "request, unknown"),
             *("visit, known", "visit, unknown", "link", "new password"),
         }
+
+    def test_a_store_is_measured_beside_many_records(self) -> None:
+        figures = records.of_engine("valkey", [1000, 2000])
+        assert [(each.what, each.rounds) for each in figures if "add" in each.what] == [
+            ("valkey, add, 1000 records", ROUNDS // 2),
+            ("valkey, add, 2000 records", ROUNDS // 2),
+            ("valkey, add, its largest ratio to its least", ROUNDS // 2),
+        ]
+        assert len(figures) == 3 * len(records.OPERATIONS)
+
+    def test_a_ratio_that_grows_with_the_records_is_told(self) -> None:
+        few, many = (ratio("what", "by hand", [each] * 20, [1.0] * 20) for each in (1.1, 2.2))
+        assert records.change("change", [few, many]).value.median == pytest.approx(2)
+
+    @pytest.mark.parametrize(("processes", "threads"), [(2, 1), (1, 2)])
+    def test_workers_come_to_the_end_of_resets(self, processes: int, threads: int, tmp_path: Path) -> None:
+        place = tmp_path / "tokens.sqlite3"
+        assert workers.resets_a_second("sqlite", place, processes, threads, 1.0) > 0
 
     def test_what_is_kept_has_every_group(self) -> None:
         assert {*kept()["figures"]} == {*GROUPS, *SLOWEST}
@@ -139,11 +159,11 @@ class TestPage:
         for name, text in drawn.items():
             assert (DOCS / name).read_text() == text
 
-    def test_a_bar_is_as_long_as_its_figure(self) -> None:
-        """On a scale of powers of ten: a hundred is twice as far as ten."""
-        text = bars("Title", {"issue": {OURS: 10.0, "other": 100.0, "least": 1.0}})
-        ours, other, _ = (float(each) for each in re.findall(r'class="bar" .* width="([\d.]+)"', text))
-        assert other == pytest.approx(2 * ours, abs=0.2)
+    def test_a_dot_is_where_its_figure_is(self) -> None:
+        """On a scale of powers of ten: a hundred is twice as far from one as ten."""
+        text = dots("Title", {"issue": {"least": 1.0, OURS: 10.0, "other": 100.0}})
+        least, ours, other = (float(each) for each in re.findall(r'class="dot" cx="([\d.]+)"', text))
+        assert other - least == pytest.approx(2 * (ours - least))
 
 
 def test_what_nothing_stands_beside_has_its_unit() -> None:

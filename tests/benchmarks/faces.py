@@ -50,7 +50,9 @@ def figures(effort: Effort) -> list[Figure]:
         taken = take_turns(sides, rounds=effort.rounds, calls=CALLS)
         found.append(difference(f"sync {what}", ENGINE, "µs", taken[OURS], taken[ENGINE]))
     crowds = [asyncio.run(crowd()) for _ in range(effort.slow)]
-    peaks = [in_a_process(peak) for _ in range(PEAKS)]  # each in a process of its own: its peak never falls
+    peaks = [
+        in_a_process(peak) for _ in range(1 if effort.quick else PEAKS)
+    ]  # each in a process of its own: its peak never falls
     return [
         *found,
         alone(f"{HOLD}, by the clock", "ms", [each.clock for each in crowds]),

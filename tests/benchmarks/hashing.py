@@ -1,18 +1,21 @@
 """Beside Argon2 alone, at the same cost: what else a job and a redemption take is to be small."""
 
+import random
 import secrets
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from argon2 import PasswordHasher
 
-from benchmarks.measure import OURS, Batch, Effort, Figure, compare, manager
+from benchmarks.measure import OURS, Batch, Effort, Figure, Queue, compare, manager
 from harness import ManyAccounts
 from resetkit import Argon2TokenHasher, ResetManager
 from resetkit.hashing import OWASP_MEMORY_KIB, OWASP_PARALLELISM, OWASP_TIME_COST
 from resetkit.testing.timing import addresses
 
-ADDRESSES: Final = addresses(100)
+ACCOUNTS: Final = 100
+ADDRESSES: Final = addresses(ACCOUNTS)
+QUEUE: Final = Queue()
 ARGON2: Final = PasswordHasher(OWASP_TIME_COST, OWASP_MEMORY_KIB, OWASP_PARALLELISM)
 HASHED: Final = "Argon2 alone"
 
@@ -25,30 +28,29 @@ def figures(effort: Effort) -> list[Figure]:
     ]
 
 
-def hashing_manager() -> ResetManager:
-    return manager(ManyAccounts(ADDRESSES), hasher=Argon2TokenHasher())
-
-
-OUR_MANAGER: Final = hashing_manager()
+@cache
+def ours() -> ResetManager:
+    return manager(ManyAccounts(ADDRESSES), hasher=Argon2TokenHasher(), dispatcher=QUEUE)
 
 
 def jobs(count: int) -> Batch:
-    queue = OUR_MANAGER._parts.dispatcher
-    for each in secrets.SystemRandom().sample(ADDRESSES, count):
-        OUR_MANAGER.request_reset(each, client=None)
-    made, queue.jobs[:] = [*queue.jobs], []  # type: ignore[union-attr]  # it is our own
-    return OUR_MANAGER.run_job, made
+    for each in random.sample(ADDRESSES, count):
+        ours().request_reset(each, client=None)
+    made, QUEUE.jobs = QUEUE.jobs, []
+    return ours().run_job, made
+
+
+def issued(count: int) -> list[str]:
+    QUEUE.jobs.clear()
+    return [ours().issue_token(str(number)).token for number in random.sample(range(ACCOUNTS), count)]
 
 
 def checks(count: int) -> Batch:
-    ours = hashing_manager()
-    return ours.check_token, [ours.issue_token(str(number)).token for number in range(count)]
+    return ours().check_token, issued(count)
 
 
 def redemptions(count: int) -> Batch:
-    ours = hashing_manager()
-    tokens = [ours.issue_token(str(number)).token for number in range(count)]
-    return partial(ours.reset_password, new_password="correct horse battery"), tokens
+    return partial(ours().reset_password, new_password="correct horse battery"), issued(count)
 
 
 def hashes(count: int) -> Batch:

@@ -23,13 +23,13 @@ KEPT: Final = DOCS / "performance.json"
 STYLE: Final = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .small { font-size: 11px; fill: #57606a } .head { font-weight: 600 }
-.grid { stroke: #d0d7de } .bar { fill: #8c959f } .ours .bar { fill: #0969da }
+.grid { stroke: #d0d7de }
 .line { fill: none; stroke: #8c959f; stroke-width: 2 } .ours .line { stroke: #0969da }
 .dot { fill: #8c959f } .ours .dot { fill: #0969da }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .small { fill: #9198a1 } .grid { stroke: #3d444d }
-  .bar, .dot { fill: #656c76 } .line { stroke: #656c76 }
-  .ours .bar, .ours .dot { fill: #4493f8 } .ours .line { stroke: #4493f8 }
+  .dot { fill: #656c76 } .line { stroke: #656c76 }
+  .ours .dot { fill: #4493f8 } .ours .line { stroke: #4493f8 }
 }
 """
 WIDTH: Final = 720
@@ -77,7 +77,7 @@ def svg(title: str, height: float, parts: Sequence[str]) -> str:
     return "\n".join([f'{head} aria-label="{escape(title)}">', f"<style>{STYLE}</style>", label, *parts, "</svg>\n"])
 
 
-# Bars: microseconds of each system, in groups.
+# Dots: microseconds of each system, in groups. Not bars, whose length would say nothing on such a scale.
 
 Groups = Mapping[str, Mapping[str, float]]
 """Of what, by whom."""
@@ -85,18 +85,19 @@ Groups = Mapping[str, Mapping[str, float]]
 ROW, GAP, LEFT, RIGHT = 22, 30, 190, 640
 
 
-def bars(title: str, groups: Groups) -> str:
+def dots(title: str, groups: Groups) -> str:
     scale = around([each for group in groups.values() for each in group.values()], LEFT, RIGHT)
     y, parts = 34.0, list[str]()
     for what, group in groups.items():
         y += GAP
-        parts.append(f'<text x="8" y="{y - 8:.0f}" class="small">{escape(what)}</text>')
+        parts.append(f'<text x="8" y="{y - 6:.0f}" class="small">{escape(what)}</text>')
         for name, value in group.items():
-            width = max(scale.place(value) - LEFT, 2)
+            x, middle, whose = scale.place(value), y + ROW / 2, "ours" if name == OURS else "theirs"
             parts += [
-                f'<g class="{"ours" if name == OURS else "theirs"}"><text x="8" y="{y + 12:.0f}">{escape(name)}</text>',
-                f'<rect class="bar" x="{LEFT}" y="{y:.0f}" width="{width:.1f}" height="{ROW - 7}" rx="2"/>',
-                f'<text class="small" x="{LEFT + width + 6:.1f}" y="{y + 11:.0f}">{time(value)}</text></g>',
+                f'<g class="{whose}"><text x="8" y="{middle + 4:.0f}">{escape(name)}</text>',
+                f'<line class="grid" x1="{LEFT}" x2="{x:.1f}" y1="{middle:.0f}" y2="{middle:.0f}"/>',
+                f'<circle class="dot" cx="{x:.1f}" cy="{middle:.0f}" r="5"/>',
+                f'<text class="small" x="{x + 10:.1f}" y="{middle + 4:.0f}">{time(value)}</text></g>',
             ]
             y += ROW
     grid = [
@@ -117,7 +118,6 @@ TOP, BOTTOM, FIRST, BETWEEN = 60.0, 260.0, 60.0, 44.0
 
 
 def lines(title: str, panels: Panels, *, unit: str, below: str) -> str:
-    """Curves of whose name resetkit is a part are ours."""
     values = [y for curves in panels.values() for curve in curves.values() for _, y in curve]
     up = around(values, BOTTOM, TOP)
     wide = (WIDTH - 16 - FIRST - BETWEEN * (len(panels) - 1)) / len(panels)
@@ -134,25 +134,22 @@ def lines(title: str, panels: Panels, *, unit: str, below: str) -> str:
                 said = time(tick) if unit == "µs" else count(tick)
                 parts.append(f'<text class="small" x="{left - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">{said}</text>')
         for x in points:
-            place, said = across.place(x), count(x).replace(",000,000", " M").replace(",000", " k")
-            parts.append(
-                f'<text class="small" x="{place:.1f}" y="{BOTTOM + 18:.0f}" text-anchor="middle">{said}</text>'
-            )
+            said = count(x).replace(",000,000", " M").replace(",000", " k")
+            at = f'x="{across.place(x):.1f}" y="{BOTTOM + 18:.0f}"'
+            parts.append(f'<text class="small" {at} text-anchor="middle">{said}</text>')
         for name, curve in curves.items():
-            parts += drawn(name, [(across.place(x), up.place(y)) for x, y in curve])
-    told = f"{unit}, over {below}; blue: {OURS}"
-    parts.append(f'<text class="small" x="{FIRST:.0f}" y="{BOTTOM + 40:.0f}">{escape(told)}</text>')
+            parts.append(drawn(name, [(across.place(x), up.place(y)) for x, y in curve]))
+    who = sorted({name for curves in panels.values() for name in curves}, key=lambda name: name != OURS)
+    told = ", ".join(f"{name} {'blue' if name == OURS else 'grey'}" for name in who)
+    parts.append(f'<text class="small" x="{FIRST:.0f}" y="{BOTTOM + 40:.0f}">{unit}, over {below}; {told}</text>')
     return svg(title, BOTTOM + 52, parts)
 
 
-def drawn(name: str, curve: Curve) -> list[str]:
+def drawn(name: str, curve: Curve) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in curve)
-    x, y = curve[-1]
-    dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in curve)
-    return [
-        f'<g class="{"ours" if OURS in name else "theirs"}"><polyline class="line" points="{path}"/>{dots}',
-        f'<text class="small" x="{x:.1f}" y="{y - 7:.1f}" text-anchor="end">{escape(name)}</text></g>',
-    ]
+    marks = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in curve)
+    whose = "ours" if name == OURS else "theirs"
+    return f'<g class="{whose}"><polyline class="line" points="{path}"/>{marks}</g>'
 
 
 # The pictures. What was not measured is not drawn.
@@ -169,21 +166,22 @@ def medians(figures: Figures, group: str, what: str) -> dict[str, float]:
 
 def tokens(figures: Figures) -> str:
     groups = {what: medians(figures, "tokens", what) for what in ("issue", "check", "redeem")}
-    return bars("A token in memory: one call", groups)
+    return dots("One call, with tokens in memory", groups)
 
 
 def visits(figures: Figures) -> str:
     whats = {
-        "from the request to the answer, known account": "visit, known",
-        "from the request to the answer, unknown account": "visit, unknown",
-        "from the new password to the answer": "new password",
+        "request, known account": "visit, known",
+        "request, unknown account": "visit, unknown",
+        "new password": "new password",
     }
     groups = {title: medians(figures, "requests", what) for title, what in whats.items()}
-    return bars("A visitor's two requests", groups)
+    return dots("From a visitor's request to the answer", groups)
 
 
 RECORDS: Final = re.compile(r"(\w+), (\w+), (\d+) records")
 WORKERS: Final = re.compile(r"(\w+), (\d+) (\w+)")
+NAMES: Final = {"sqlite": "SQLite", "postgres": "PostgreSQL", "valkey": "Valkey"}
 
 
 def records(figures: Figures) -> str:
@@ -193,7 +191,7 @@ def records(figures: Figures) -> str:
         if found := RECORDS.fullmatch(each.what):
             engine, _, size = found.groups()
             for name, median in each.medians.items():
-                curve = panels.setdefault(engine, {}).setdefault(name, {})
+                curve = panels.setdefault(NAMES[engine], {}).setdefault(name, {})
                 curve[int(size)] = curve.get(int(size), 0.0) + median
     given = {
         engine: {name: sorted(curve.items()) for name, curve in curves.items()} for engine, curves in panels.items()
@@ -206,7 +204,7 @@ def workers(figures: Figures) -> str:
     for each in figures["workers"].values():
         if found := WORKERS.fullmatch(each.what):
             engine, number, kind = found.groups()
-            panels.setdefault(f"{engine}, {kind}", {})[int(number)] = each.value.median
+            panels.setdefault(f"{NAMES[engine]}, {kind}", {})[int(number)] = each.value.median
     given = {what: {OURS: sorted(curve.items())} for what, curve in panels.items()}
     return lines("Resets by more and more workers", given, unit="resets a second", below="workers")
 

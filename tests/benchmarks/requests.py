@@ -29,7 +29,7 @@ PEERS: Final = {  # and whether a call takes a tenth of a second
 def figures(effort: Effort) -> list[Figure]:
     found = by_itself(effort)
     for module, is_slow in PEERS.items():
-        found += in_a_process(beside, module, effort.slow if is_slow else effort.rounds, 1 if is_slow else OF_A_PEER)
+        found += in_a_process(beside, module, effort, is_slow)
     return found
 
 
@@ -80,7 +80,7 @@ class Visits:
         return redeem, prepared
 
 
-def beside(module: str, rounds: int, calls: int) -> list[Figure]:
+def beside(module: str, effort: Effort, is_slow: bool) -> list[Figure]:
     """Both on an SQLite file in WAL, with passwords hashed, with mail that costs nothing."""
     known, unknown = addresses(500, domain="example.com"), addresses(500, domain="example.com")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, asyncio.Runner() as runner:
@@ -91,12 +91,13 @@ def beside(module: str, rounds: int, calls: int) -> list[Figure]:
         theirs = Visits(peer(module).Peer(places[1], 0.0), runner)
         for each in (ours, theirs):
             each.add(known)
-        turns = partial(compare, rounds=rounds, calls=calls)
+        hashing = partial(compare, rounds=effort.slow)
+        visits = hashing if is_slow else partial(compare, rounds=effort.rounds, calls=OF_A_PEER)
         found = [
-            *turns("visit, known", {each.name: partial(each.asked, known) for each in (ours, theirs)}),
-            *turns("visit, unknown", {each.name: partial(each.asked, unknown) for each in (ours, theirs)}),
-            *turns("link", {each.name: partial(each.made, known) for each in (ours, theirs)}),
-            *turns("new password", {each.name: partial(each.redeemed, known) for each in (ours, theirs)}),
+            *visits("visit, known", {each.name: partial(each.asked, known) for each in (ours, theirs)}),
+            *visits("visit, unknown", {each.name: partial(each.asked, unknown) for each in (ours, theirs)}),
+            *hashing("link", {each.name: partial(each.made, known) for each in (ours, theirs)}),
+            *hashing("new password", {each.name: partial(each.redeemed, known) for each in (ours, theirs)}),
         ]
         ours.close()
     return [each for each in found if each.beside]
