@@ -23,7 +23,7 @@ from benchmarks.measure import (
 )
 from benchmarks.page import PAGE, PLACE, filled
 from benchmarks.pictures import DOCS, KEPT, PICTURES, dots, pictures
-from benchmarks.run import GROUPS, SLOWEST, drifted, measured
+from benchmarks.run import GROUPS, SLOWEST, drifted, joined, measured
 from benchmarks.targets import TARGETS, Target, figures_for, verdict
 from measure_scale import ROUNDS
 
@@ -71,7 +71,9 @@ class TestGroups:
     def test_each_group_runs_and_gives_figures(self, group: str) -> None:
         given = json.loads(json.dumps(measured([group], TINY)))
         assert given["figures"][group]
-        assert {"cpu", "cores", "python", "load"} <= given["machine"].keys()
+        assert {"cpu", "cores", "python"} <= given["machine"].keys()
+        assert given["versions"].keys() >= {"resetkit", "argon2-cffi"}
+        assert given["runs"][group].keys() == {"rounds", "quick", "when", "load"}
         for name, each in figures_in(given)[group].items():
             assert name == each.name
             assert each.value.low <= each.value.median <= each.value.high
@@ -107,10 +109,22 @@ class TestGroups:
         assert {*kept()["figures"]} == {*GROUPS, *SLOWEST}
 
 
-def run_with(median: float, *, unit: str = "×", cpu: str = "a") -> dict[str, Any]:
+def run_with(median: float, *, unit: str = "×", cpu: str = "a", group: str = "tokens") -> dict[str, Any]:
     value = {"low": median - 0.1, "median": median, "high": median + 0.1}
     figure = {"what": "issue", "beside": "", "unit": unit, "value": value, "medians": {}, "rounds": 20}
-    return {"machine": {"cpu": cpu, "cores": 2, "python": "3.11"}, "figures": {"tokens": {"issue": figure}}}
+    return {"machine": {"cpu": cpu}, "versions": {}, "runs": {group: {}}, "figures": {group: {"issue": figure}}}
+
+
+class TestKeeping:
+    def test_a_group_replaces_itself_alone(self) -> None:
+        old, new = run_with(1.0) | {"runs": {"tokens": {}, "sqlite": {}}}, run_with(2.0)
+        kept = joined(old, new)
+        assert kept["figures"]["tokens"] == new["figures"]["tokens"]
+        assert kept["runs"].keys() == {"tokens", "sqlite"}
+        assert joined(run_with(1.0, group="sqlite"), new)["figures"].keys() == {"tokens", "sqlite"}
+
+    def test_figures_of_another_machine_are_not_kept_beside(self) -> None:
+        assert joined(run_with(1.0, group="sqlite", cpu="b"), run_with(2.0)) == run_with(2.0)
 
 
 class TestDrift:
@@ -125,6 +139,15 @@ class TestDrift:
         assert drifted(run_with(1.0, unit="µs"), run_with(2.0, unit="µs"))
         assert not drifted(run_with(1.0, unit="µs"), run_with(2.0, unit="µs", cpu="b"))
         assert drifted(run_with(1.0), run_with(2.0, cpu="b"))
+
+    def test_a_count_may_be_off_by_a_hundredth(self) -> None:
+        """A count has no interval, and what memory holds differs by some bytes."""
+        once, more, most = (run_with(each) for each in (100, 100.5, 102))
+        for each in (once, more, most):
+            value = each["figures"]["tokens"]["issue"]["value"]
+            value["low"] = value["high"] = value["median"]
+        assert drifted(once, more) == []
+        assert drifted(once, most)
 
     def test_a_new_figure_has_not_drifted(self) -> None:
         assert drifted(run_with(1.0) | {"figures": {}}, run_with(2.0)) == []

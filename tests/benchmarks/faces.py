@@ -4,11 +4,14 @@ import asyncio
 import resource
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from argon2 import PasswordHasher
 
 from benchmarks.measure import (
     OURS,
@@ -24,7 +27,7 @@ from benchmarks.measure import (
     take_turns,
 )
 from harness import KEY, LINK, ManyAccounts
-from resetkit import AsyncResetManager, KeyedTokenHasher
+from resetkit import Argon2TokenHasher, AsyncResetManager, KeyedTokenHasher, ResetPolicy
 from resetkit._manager import Engine, utc_now
 from resetkit._sync import LiftedDispatcher, _ThreadRuntime, step
 from resetkit.events import log_event
@@ -40,6 +43,7 @@ PEAKS: Final = 3
 PASSWORD: Final = "correct horse battery"
 ADDRESSES: Final = addresses(CALLS)
 ENGINE: Final = "its engine"
+BARE: Final = f"the same of {AT_ONCE} verifications alone, in as many threads"
 HOLD: Final = f"the loop's longest hold, {AT_ONCE} redemptions at once"
 
 
@@ -49,7 +53,10 @@ def figures(effort: Effort) -> list[Figure]:
         sides = {OURS: partial(batch, what, False), ENGINE: partial(batch, what, True)}
         taken = take_turns(sides, rounds=effort.rounds, calls=CALLS)
         found.append(difference(f"sync {what}", ENGINE, "µs", taken[OURS], taken[ENGINE]))
-    crowds = [asyncio.run(crowd()) for _ in range(effort.slow)]
+    crowds, least = list[Crowd](), list[Crowd]()
+    for _ in range(effort.slow):
+        crowds.append(asyncio.run(crowd()))
+        least.append(asyncio.run(crowd_by_hand()))
     peaks = [
         in_a_process(peak) for _ in range(1 if effort.quick else PEAKS)
     ]  # each in a process of its own: its peak never falls
@@ -57,6 +64,7 @@ def figures(effort: Effort) -> list[Figure]:
         *found,
         alone(f"{HOLD}, by the clock", "ms", [each.clock for each in crowds]),
         alone(f"{HOLD}, on the processor", "ms", [each.processor for each in crowds]),
+        alone(f"{BARE}, by the clock", "ms", [each.clock for each in least]),
         alone(f"memory at the peak of {AT_ONCE} redemptions at once", "MiB", peaks),
     ]
 
@@ -115,6 +123,16 @@ async def crowd() -> Crowd:
         with watched_steps(found):
             await asyncio.gather(*(ours.reset_password(token, PASSWORD) for token in tokens))
     found.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return found
+
+
+async def crowd_by_hand() -> Crowd:
+    """As many verifications in as many threads, and nothing else: what the system alone keeps a loop waiting."""
+    found, loop, hasher, secret = Crowd(), asyncio.get_running_loop(), PasswordHasher(), b"s" * 32
+    hashed = Argon2TokenHasher().hash(secret)
+    with ThreadPoolExecutor(ResetPolicy().hash_workers) as threads, watched_steps(found):
+        works = (loop.run_in_executor(threads, hasher.verify, hashed, secret) for _ in range(AT_ONCE))
+        await asyncio.gather(*works)
     return found
 
 

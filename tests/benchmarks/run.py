@@ -6,7 +6,7 @@
     python tests/benchmarks/run.py                                  # everything; about an hour
     python tests/benchmarks/run.py tokens sqlite --rounds 50        # these groups
     python tests/benchmarks/run.py --quick                          # a look
-    python tests/benchmarks/run.py --json docs/performance.json     # and keep the figures
+    python tests/benchmarks/run.py --json docs/performance.json     # and keep the figures; of all groups run so
     python tests/benchmarks/run.py --against docs/performance.json  # and say what has changed since
 
 Each group runs in a process of its own. `--against` never fails: it prints what drifted, for who releases to judge.
@@ -23,7 +23,7 @@ from typing import Any, Final
 if __name__ in {"__main__", "__mp_main__"}:
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import PACKAGES, RATIO, Effort, Figure, figures_in, in_a_process, machine, versions
+from benchmarks.measure import PACKAGES, RATIO, Effort, Figure, figures_in, in_a_process, machine, moment, versions
 
 GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 SLOWEST: Final = ("records", "workers")
@@ -36,14 +36,25 @@ def figures_of(group: str, effort: Effort) -> list[Figure]:
     return figures
 
 
-def measured(groups: list[str], effort: Effort) -> dict[str, Any]:
-    """What is kept as JSON."""
-    kept: dict[str, Any] = {"machine": machine(), "versions": versions(), "rounds": effort.rounds, "figures": {}}
+Kept = dict[str, Any]
+"""What is kept as JSON: the machine, the versions, and the run and figures of each group."""
+
+
+def measured(groups: list[str], effort: Effort) -> Kept:
+    kept: Kept = {"machine": machine(), "versions": versions(), "runs": {}, "figures": {}}
     for group in groups:
+        kept["runs"][group] = asdict(effort) | moment()
         found = in_a_process(figures_of, group, effort)
         show(group, found)
         kept["figures"][group] = {each.name: asdict(each) for each in found}
     return kept
+
+
+def joined(old: Kept, new: Kept) -> Kept:
+    """With the groups that were measured before, if it was on the same machine with the same packages."""
+    if any(old[name] != new[name] for name in ("machine", "versions")):
+        return new
+    return new | {name: old[name] | new[name] for name in ("runs", "figures")}
 
 
 def show(group: str, figures: list[Figure]) -> None:
@@ -56,19 +67,22 @@ def show(group: str, figures: list[Figure]) -> None:
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-SAME_MACHINE: Final = ("cpu", "cores", "python")
+SLACK: Final = 0.01
 
 
-def drifted(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The figures whose intervals have nothing in common. What is no ratio is compared on the same machine only."""
-    same, found = all(kept["machine"][name] == now["machine"][name] for name in SAME_MACHINE), list[str]()
-    before = figures_in(kept)
+def drifted(kept: Kept, now: Kept) -> list[str]:
+    """The figures whose intervals are apart, and by more than a hundredth of the old median.
+
+    What is no ratio is compared on the same machine only.
+    """
+    same, before, found = kept["machine"] == now["machine"], figures_in(kept), list[str]()
     for group, figures in figures_in(now).items():
         for name, new in figures.items():
             old = before.get(group, {}).get(name)
             if old is None or (new.unit != RATIO and not same):
                 continue
-            if new.value.low > old.value.high or new.value.high < old.value.low:
+            apart = max(new.value.low - old.value.high, old.value.low - new.value.high)
+            if apart > SLACK * abs(old.value.median):
                 found.append(f"{group}: {name}: {old.value.median:.3g} {old.unit}, now {new.value.median:.3g}")
     return found
 
@@ -90,7 +104,8 @@ def main() -> None:
     kept = json.loads(given.against.read_text()) if given.against else None
     now = measured(groups, effort)
     if given.json:
-        given.json.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+        known = json.loads(given.json.read_text()) if given.json.exists() else now
+        given.json.write_text(json.dumps(joined(known, now), indent=1, ensure_ascii=False) + "\n")
     if kept:
         found = drifted(kept, now)
         print(f"\n{len(found)} figures drifted beyond their intervals", *found, sep="\n")
