@@ -1,5 +1,6 @@
 """``import resetkit`` beside a bare start of Python: in processes of their own, in turns."""
 
+import os
 import subprocess
 import sys
 from typing import Final
@@ -25,8 +26,10 @@ def figures(effort: Effort) -> list[Figure]:
 
 
 def start(program: str) -> Side:
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def batch(count: int) -> Batch:
-        return lambda each: subprocess.run(each, check=True), [[sys.executable, "-c", program]] * count
+        return lambda each: subprocess.run(each, check=True, env=compiled), [[sys.executable, "-c", program]] * count
 
     return batch
 

@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from benchmarks.measure import OURS, Batch, Effort, Figure, Side, compare
-from benchmarks.stores import CALLS, HAND, Hand, Pair, messages
+from benchmarks.stores import CALLS, HAND, Hand, Pair, round_trips
 from by_hand import PostgresByHand
 from engines import TABLES, URLS
 from proxy import Proxy
@@ -59,4 +59,4 @@ def counted(server: Path) -> list[Figure]:
     with folder() as ours, folder() as theirs:
         listening = (proxies[OURS].listening(ours / SOCKET), proxies[HAND].listening(theirs / SOCKET))
         with listening[0], listening[1], opened(ours, theirs) as (pair, _):
-            return messages(proxies, pair)
+            return round_trips(proxies, pair)

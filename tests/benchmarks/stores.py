@@ -125,10 +125,10 @@ class Pair:
         return [str(number) for number in itertools.islice(self._numbers, count)]
 
 
-def messages(proxies: Mapping[str, Proxy], pair: Pair) -> list[Figure]:
-    """How often a client speaks to its server, as a proxy between them sees it."""
+def round_trips(proxies: Mapping[str, Proxy], pair: Pair) -> list[Figure]:
+    """How often a client waits for its server, as a proxy between them sees it."""
     return [
-        alone(f"messages to the server, {what}, {name}", "", _counted(proxies[name], *side(2 * SETTLED)))
+        alone(f"round trips, {what}, {name}", "", _counted(proxies[name], *side(2 * SETTLED)))
         for what, sides in pair.sides().items()
         for name, side in sides.items()
     ]
@@ -137,7 +137,7 @@ def messages(proxies: Mapping[str, Proxy], pair: Pair) -> list[Figure]:
 def _counted(proxy: Proxy, call: Callable[[Any], object], arguments: Sequence[Any]) -> list[float]:
     counts = list[float]()
     for each in arguments:
-        before = proxy.messages
+        before = proxy.round_trips
         call(each)
-        counts.append(proxy.messages - before)
+        counts.append(proxy.round_trips - before)
     return counts[SETTLED:]

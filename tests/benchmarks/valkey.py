@@ -8,7 +8,7 @@ from pathlib import Path
 import redis
 
 from benchmarks.measure import OURS, Batch, Effort, Figure, Side, compare
-from benchmarks.stores import CALLS, HAND, Hand, Pair, messages
+from benchmarks.stores import CALLS, HAND, Hand, Pair, round_trips
 from by_hand import ValkeyByHand
 from proxy import Proxy
 from resetkit.stores.redis import RedisTokenStore
@@ -44,4 +44,4 @@ def counted(one: Path, other: Path) -> list[Figure]:
     with folder() as place:
         listening = (proxies[OURS].listening(place / "ours"), proxies[HAND].listening(place / "theirs"))
         with listening[0], listening[1], opened(place / "ours", place / "theirs") as (pair, _):
-            return messages(proxies, pair)
+            return round_trips(proxies, pair)
