@@ -23,7 +23,7 @@ from benchmarks.measure import (
 )
 from benchmarks.page import PAGE, PLACE, filled
 from benchmarks.pictures import DOCS, KEPT, PICTURES, dots, pictures
-from benchmarks.run import GROUPS, SLOWEST, drifted, joined, measured
+from benchmarks.run import GROUPS, SLOWEST, drifted, joined, measured, write
 from benchmarks.targets import TARGETS, Target, figures_for, verdict
 from measure_scale import ROUNDS
 
@@ -116,6 +116,16 @@ def run_with(median: float, *, unit: str = "×", cpu: str = "a", group: str = "t
 
 
 class TestKeeping:
+    def test_each_group_is_kept_as_soon_as_it_is_measured(self) -> None:
+        seen = list[set[str]]()
+        measured(["imports", "hashing"], TINY, lambda kept: seen.append({*kept["figures"]}))
+        assert seen == [{"imports"}, {"imports", "hashing"}]
+
+    def test_what_is_written_is_joined(self, tmp_path: Path) -> None:
+        for group in ("tokens", "sqlite"):
+            write(tmp_path / "kept.json", run_with(1.0, group=group))
+        assert json.loads((tmp_path / "kept.json").read_text())["figures"].keys() == {"tokens", "sqlite"}
+
     def test_a_group_replaces_itself_alone(self) -> None:
         old, new = run_with(1.0) | {"runs": {"tokens": {}, "sqlite": {}}}, run_with(2.0)
         kept = joined(old, new)

@@ -15,7 +15,9 @@ Each group runs in a process of its own. `--against` never fails: it prints what
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -40,13 +42,16 @@ Kept = dict[str, Any]
 """What is kept as JSON: the machine, the versions, and the run and figures of each group."""
 
 
-def measured(groups: list[str], effort: Effort) -> Kept:
+def measured(groups: list[str], effort: Effort, keep: Callable[[Kept], None] = lambda _: None) -> Kept:
+    """`keep` is called after each group: what is interrupted loses no more than one."""
     kept: Kept = {"machine": machine(), "versions": versions(), "runs": {}, "figures": {}}
     for group in groups:
-        kept["runs"][group] = asdict(effort) | moment()
+        began = moment()
         found = in_a_process(figures_of, group, effort)
         show(group, found)
+        kept["runs"][group] = asdict(effort) | began
         kept["figures"][group] = {each.name: asdict(each) for each in found}
+        keep(kept)
     return kept
 
 
@@ -55,6 +60,11 @@ def joined(old: Kept, new: Kept) -> Kept:
     if any(old[name] != new[name] for name in ("machine", "versions")):
         return new
     return new | {name: old[name] | new[name] for name in ("runs", "figures")}
+
+
+def write(path: Path, now: Kept) -> None:
+    known = json.loads(path.read_text()) if path.exists() else now
+    path.write_text(json.dumps(joined(known, now), indent=1, ensure_ascii=False) + "\n")
 
 
 def show(group: str, figures: list[Figure]) -> None:
@@ -102,10 +112,7 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(missing))}: not installed. How to is in the top of this file")
     effort = Effort(rounds=given.rounds or (QUICK if given.quick else ROUNDS), quick=given.quick)
     kept = json.loads(given.against.read_text()) if given.against else None
-    now = measured(groups, effort)
-    if given.json:
-        known = json.loads(given.json.read_text()) if given.json.exists() else now
-        given.json.write_text(json.dumps(joined(known, now), indent=1, ensure_ascii=False) + "\n")
+    now = measured(groups, effort, partial(write, given.json) if given.json else lambda _: None)
     if kept:
         found = drifted(kept, now)
         print(f"\n{len(found)} figures drifted beyond their intervals", *found, sep="\n")
