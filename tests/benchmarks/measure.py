@@ -21,6 +21,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from typing_extensions import override
+
 from harness import KEY, LINK
 from resetkit import KeyedTokenHasher, ResetManager, ResetPolicy, TokenStore
 from resetkit.mailers import MemoryMailer
@@ -62,6 +64,15 @@ class Interval:
     low: float
     median: float
     high: float
+
+    @override
+    def __str__(self) -> str:
+        return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
+
+
+def number(value: float) -> str:
+    """Three digits of it, or all before the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

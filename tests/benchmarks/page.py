@@ -56,25 +56,20 @@ def targets(figures: Figures) -> str:
         found = figures_for(target, figures)
         unit = found[0].unit if found else ""
         command = f"`run.py {target.group}`"
-        reached = "; ".join(said(each) for each in found) if len(found) < 5 else worst(found)
+        reached = "; ".join(str(each.value) for each in found) if len(found) < 5 else worst(found)
         rows.append((target.says, f"≤ {target.most:g} {unit}".rstrip(), reached, verdict(target, found), command))
     return table(("what", "target", "reached: median (99 % interval)", "", "again"), rows)
 
 
 def worst(found: list[Figure]) -> str:
-    return f"at the most {said(max(found, key=lambda each: each.value.median))}"
-
-
-def said(each: Figure) -> str:
-    value = each.value
-    return f"{value.median:.3g} ({value.low:.3g} to {value.high:.3g})"
+    return f"at the most {max((each.value for each in found), key=lambda value: value.median)}"
 
 
 def of_group(figures: Iterable[Figure]) -> str:
     rows = list[Sequence[str]]()
     for each in figures:
         sides = " ÷ ".join(time(each.medians[name]) for name in each.medians) if each.unit == RATIO else ""
-        rows.append((each.what, each.beside, f"{said(each)} {each.unit}".rstrip(), sides))
+        rows.append((each.what, each.beside, f"{each.value} {each.unit}".rstrip(), sides))
     return table(("what", "beside", "median (99 % interval)", "resetkit ÷ other, medians"), rows)
 
 

@@ -25,7 +25,18 @@ from typing import Any, Final
 if __name__ in {"__main__", "__mp_main__"}:
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.measure import PACKAGES, RATIO, Effort, Figure, figures_in, in_a_process, machine, moment, versions
+from benchmarks.measure import (
+    PACKAGES,
+    RATIO,
+    Effort,
+    Figure,
+    figures_in,
+    in_a_process,
+    machine,
+    moment,
+    number,
+    versions,
+)
 
 GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 SLOWEST: Final = ("records", "workers")
@@ -68,12 +79,11 @@ def write(path: Path, now: Kept) -> None:
 
 
 def show(group: str, figures: list[Figure]) -> None:
-    print(f"\n{group}\n| what | beside | figure | 99 % interval | medians | rounds |\n|---|---|---|---|---|---|")
+    print(f"\n{group}\n| what | beside | median (99 % interval) | medians | rounds |\n|---|---|---|---|---|")
     for each in figures:
-        value = each.value
-        spread = f"{value.low:.3g} to {value.high:.3g}"
-        medians = ", ".join(f"{name} {median:.4g}" for name, median in each.medians.items()) if each.beside else ""
-        cells = (each.what, each.beside, f"{value.median:.3g} {each.unit}", spread, medians, each.rounds)
+        sides = (f"{name} {number(median)}" for name, median in each.medians.items())
+        medians = ", ".join(sides) if each.beside else ""
+        cells = (each.what, each.beside, f"{each.value} {each.unit}", medians, each.rounds)
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
@@ -93,7 +103,7 @@ def drifted(kept: Kept, now: Kept) -> list[str]:
                 continue
             apart = max(new.value.low - old.value.high, old.value.low - new.value.high)
             if apart > SLACK * abs(old.value.median):
-                found.append(f"{group}: {name}: {old.value.median:.3g} {old.unit}, now {new.value.median:.3g}")
+                found.append(f"{group}: {name}: {number(old.value.median)} {old.unit}, now {number(new.value.median)}")
     return found
 
 
