@@ -27,7 +27,7 @@ settings.load_profile("resetkit")
 UNCOUNTED = {
     *("test_attacks_pages", "test_mails_browser", "test_web_browser", "test_web_demo_browser"),
     *("test_web_accounts", "test_web_django", "test_web_examples"),
-    *("test_faults", "test_interleavings", "test_outages", "test_plans", "test_sharding"),
+    *("test_benchmarks", "test_faults", "test_interleavings", "test_outages", "test_plans", "test_sharding"),
 }
 
 
