@@ -22,6 +22,8 @@ MAX_GUESSES_A_DAY: Final = 100
 
 # Ours: what an integer of any database holds, so that no store fails at a number that was accepted here.
 MAX_COUNT: Final = 2**31 - 1
+# Ours: each hash takes a thread, and a thousand of Argon2's default cost 19 GiB; a place for each is made at the start.
+MAX_HASH_WORKERS: Final = 1000
 
 _DAY: Final = timedelta(days=1)
 
@@ -45,7 +47,7 @@ class ResetPolicy:
       it and the whole: begun at once, its work would slow the answer down for known accounts only.
     - ``mail_attempts``: tries for a failing mail in all, at most 10; ``mail_retry_delay`` before the second, doubled
       each time. A job that would come after its link has expired is dropped.
-    - ``hash_workers``: hashes at once; with Argon2 each takes its memory cost (19 MiB by default).
+    - ``hash_workers``: hashes at once, at most 1000; with Argon2 each takes its memory cost (19 MiB by default).
     - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
       3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
     - ``purge_batch``: records deleted in one transaction; small, so that writers wait for milliseconds only.
@@ -74,8 +76,9 @@ class ResetPolicy:
         check_duration("head_start", self.head_start, most=self.link_lifetime / 2, whole=False)
         check_duration("mail_retry_delay", self.mail_retry_delay, most=timedelta(hours=1))
         check_whole("mail_attempts", self.mail_attempts, least=1, most=10)
-        for name in ("code_guesses", "outstanding", "hash_workers", "purge_batch"):
+        for name in ("code_guesses", "outstanding", "purge_batch"):
             check_whole(name, getattr(self, name), least=1, most=MAX_COUNT)
+        check_whole("hash_workers", self.hash_workers, least=1, most=MAX_HASH_WORKERS)
         check_whole("max_password_length", self.max_password_length, least=64, most=MAX_COUNT)
         check_whole("max_identifier_length", self.max_identifier_length, least=1, most=MAX_COUNT)
         _check_limit("client_limit", self.client_limit)
