@@ -50,6 +50,8 @@ QUOTA: Final = 3
 OUTAGES: Final = 3
 AT_ONCE: Final = 3  # visitors with one link
 SERVER_OF: Final = {"psycopg": "postgres", "pymysql": "mariadb", "redis-py": "valkey"}
+Note = Callable[[str, object], None]
+"""Says how many visitors there were, in the report that ``--junitxml`` writes."""
 DOCUMENTED: Final = (DBAPIError, redis.RedisError)  # of an operator: the driver's own
 
 
@@ -153,7 +155,9 @@ class Site:
             assert not self.undocumented
             time.sleep(0.01)  # threads are at work
 
-    def judge(self) -> None:
+    def judge(self, record_property: Note) -> None:
+        for what in ("asked", "redeemed", "refused", "failed"):
+            record_property(what, self.told[what])
         assert self.undocumented == []
         assert set(Counter(self.passwords).values()) == {1}, "a token was used twice"
         assert max(Counter(self.mails).values()) <= QUOTA
@@ -193,7 +197,7 @@ def open_store(driver: str, server: Server, stack: ExitStack, **options: Any) ->
 
 
 def test_a_server_killed_under_load_comes_back_and_no_promise_was_broken(
-    driver: str, server: Server, stack: ExitStack
+    driver: str, server: Server, stack: ExitStack, record_property: Note
 ) -> None:
     site = Site(open_store(driver, server, stack))
     with site.busy():
@@ -203,11 +207,11 @@ def test_a_server_killed_under_load_comes_back_and_no_promise_was_broken(
             site.more("failed", 5)
             server.start()
         site.more("redeemed", 20)
-    site.judge()
+    site.judge(record_property)
 
 
 def test_while_a_server_does_not_answer_requests_are_taken_and_nobody_wins_twice(
-    driver: str, server: Server, stack: ExitStack
+    driver: str, server: Server, stack: ExitStack, record_property: Note
 ) -> None:
     site = Site(open_store(driver, server, stack))
     with site.busy():
@@ -216,7 +220,7 @@ def test_while_a_server_does_not_answer_requests_are_taken_and_nobody_wins_twice
             with server.paused():
                 site.more("asked", 20)
         site.more("redeemed", 20)
-    site.judge()
+    site.judge(record_property)
     if driver != "redis-py":  # whose client has a timeout, and says so
         assert site.told["failed"] == 0
 
@@ -229,7 +233,11 @@ def test_while_a_server_does_not_answer_requests_are_taken_and_nobody_wins_twice
     ],
 )
 def test_with_a_timeout_the_visitor_gets_an_error_and_nobody_wins_twice(
-    options: dict[str, Any], driver: str, server: Server, stack: ExitStack
+    options: dict[str, Any],
+    driver: str,
+    server: Server,
+    stack: ExitStack,
+    record_property: Note,
 ) -> None:
     site = Site(open_store(driver, server, stack, **options))
     with site.busy():
@@ -237,4 +245,4 @@ def test_with_a_timeout_the_visitor_gets_an_error_and_nobody_wins_twice(
         with server.paused():
             site.more("failed", 5)
         site.more("redeemed", 20)
-    site.judge()
+    site.judge(record_property)

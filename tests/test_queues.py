@@ -290,7 +290,9 @@ def test_a_worker_killed_in_the_middle_loses_no_request_and_the_last_link_is_the
     assert tickets(site, first, last) == ["unknown", "id0"]
 
 
-def test_workers_killed_again_and_again_lose_no_request(site: Site) -> None:
+def test_workers_killed_again_and_again_lose_no_request(
+    site: Site, record_property: Callable[[str, object], None]
+) -> None:
     site.hurry()
     site.ask(*CROWD)
     with MailServer() as mails:
@@ -307,6 +309,8 @@ def test_workers_killed_again_and_again_lose_no_request(site: Site) -> None:
             until(lambda: len(told(mails)) == len(CROWD) and not site.jobs(), site)
     assert told(mails) == set(CROWD)
     assert len(site.accounts_with_tokens()) == len(CROWD)
+    record_property("requests", len(CROWD))
+    record_property("mails", len(mails.deliveries))
 
 
 def stands_where_all_is_kept(worker: subprocess.Popen[bytes], site: Site, mails: MailServer) -> bool:
