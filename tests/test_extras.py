@@ -59,6 +59,13 @@ manager.close()
     assert done.returncode == 0, done.stderr
 
 
+def test_it_loads_nothing_that_only_event_loops_or_type_checkers_need() -> None:
+    """Each takes milliseconds at every start."""
+    spared = {"asyncio", "concurrent.futures", "typing_extensions"}
+    done = run(f"import sys, resetkit; print(sorted({spared} & set(sys.modules)))", without=())
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_the_store_for_redis_takes_any_client_and_imports_none() -> None:
     assert run("import resetkit.stores.redis").returncode == 0
 

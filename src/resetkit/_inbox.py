@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from email.message import EmailMessage
 
-from typing_extensions import override
+from resetkit._override import override
 
 
 @contextmanager

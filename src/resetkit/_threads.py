@@ -1,7 +1,7 @@
 """Threads for work that would hold an event loop up."""
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,12 +9,13 @@ from resetkit._fork import start_afresh_in_child
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
 
 class Threads:
-    """At most `most` threads of one kind of work, started at need, and afresh in a forked child.
+    """`most` threads of one kind of work, started with the first of it, and afresh in a forked child.
 
     Of one kind, so that a slow mail server never keeps a visitor's look-up waiting for a thread.
     """
@@ -33,7 +34,7 @@ class Threads:
         import asyncio
 
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._most, thread_name_prefix=self._name)
+            self._pool = self._start()
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         future.add_done_callback(retrieve_exception)
         try:
@@ -43,6 +44,18 @@ class Threads:
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
             raise
+
+    def _start(self) -> "ThreadPoolExecutor":
+        """Start all threads while none works: who starts one waits until it runs, and the busy ones go first."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool, all_there = ThreadPoolExecutor(self._most, thread_name_prefix=self._name), threading.Event()
+        try:
+            for _ in range(self._most):
+                pool.submit(all_there.wait)  # none is idle yet, so each takes a thread of its own
+        finally:
+            all_there.set()
+        return pool
 
     def close(self) -> None:
         """Let the threads end with the work they have. They start again at need."""

@@ -47,7 +47,8 @@ class ResetPolicy:
       it and the whole: begun at once, its work would slow the answer down for known accounts only.
     - ``mail_attempts``: tries for a failing mail in all, at most 10; ``mail_retry_delay`` before the second, doubled
       each time. A job that would come after its link has expired is dropped.
-    - ``hash_workers``: hashes at once, at most 1000; with Argon2 each takes its memory cost (19 MiB by default).
+    - ``hash_workers``: hashes at once, at most 1000; with Argon2 each takes its memory cost (19 MiB by default). The
+      async manager starts as many threads with its first hash.
     - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
       3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
     - ``purge_batch``: records deleted in one transaction; small, so that writers wait for milliseconds only.
