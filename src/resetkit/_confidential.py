@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, NoReturn, Self, TypeVar, cast
 
-from resetkit._override import override
+from typing_extensions import override
 
 T = TypeVar("T")
 

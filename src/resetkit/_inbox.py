@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from email.message import EmailMessage
 
-from resetkit._override import override
+from typing_extensions import override
 
 
 @contextmanager

@@ -6,7 +6,7 @@ No error carries a token, code, hash, stamp, identifier or password, so each may
 from collections.abc import Iterator
 from typing import ClassVar, Final, Literal
 
-from resetkit._override import override
+from typing_extensions import override
 
 TokenReason = Literal["unknown", "expired", "used", "superseded", "revoked", "stale"]
 """Why a token is refused. All but ``"unknown"`` are told only to who holds the real secret."""

@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
+from typing_extensions import override
+
 from resetkit._checks import check_type
 from resetkit._inbox import open_inbox
-from resetkit._override import override
 from resetkit._sync import ResetManager
 from resetkit._web_demo import pages
 from resetkit._web_demo.accounts import Accounts

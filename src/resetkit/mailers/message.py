@@ -15,8 +15,9 @@ from os import PathLike
 from typing import ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from resetkit._checks import check_text, is_header_text
-from resetkit._override import override
 from resetkit._tokens import CODE_LENGTH
 from resetkit.errors import ConfigurationError
 from resetkit.mailers import _page

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from resetkit._override import override
+from typing_extensions import override
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from typing_extensions import override
+
 from resetkit import events
-from resetkit._override import override
 from resetkit._tokens import Token, code_token
 from resetkit.errors import (
     DuplicateSelectorError,

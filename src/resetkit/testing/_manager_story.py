@@ -10,8 +10,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
+from typing_extensions import override
+
 from resetkit import events
-from resetkit._override import override
 from resetkit._tokens import parse_token
 from resetkit.events import Event
 from resetkit.policy import ResetPolicy

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Protocol, Self
 
-from resetkit._override import override
+from typing_extensions import override
 
 
 class Signal(Protocol):

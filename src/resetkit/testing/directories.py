@@ -11,8 +11,9 @@ from dataclasses import replace
 from inspect import isawaitable
 from typing import Any, ClassVar, Final, TypeVar
 
+from typing_extensions import override
+
 from resetkit._checks import MAX_ID_LENGTH
-from resetkit._override import override
 from resetkit._sync import LiftedDirectory
 from resetkit.errors import PasswordRejectedError
 from resetkit.protocols import AccountDirectory, AsyncAccountDirectory

@@ -17,7 +17,8 @@ from email.policy import default
 from html import unescape
 from typing import Final, Literal
 
-from resetkit._override import override
+from typing_extensions import override
+
 from resetkit._sync import LiftedMailer
 from resetkit._tokens import link_token, make_code, make_secret, make_selector
 from resetkit.mails import Mail, PasswordChangedMail, ResetMail

@@ -28,9 +28,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Literal
 
+from typing_extensions import override
+
 from resetkit._checks import check_callable, check_duration, check_text, check_whole
 from resetkit._manager import AsyncResetManager
-from resetkit._override import override
 from resetkit._sync import ResetManager, lift, step
 from resetkit.errors import ConfigurationError, ThrottledError
 from resetkit.policy import MAX_GUESSES_A_DAY, ResetPolicy

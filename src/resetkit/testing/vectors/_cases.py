@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal, get_args
 
-from resetkit._override import override
+from typing_extensions import override
 
 Result = Literal["valid", "invalid", "acceptable"]
 """Whether an input must be taken, must be refused, or either: refused, or taken and without harm."""
