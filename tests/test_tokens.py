@@ -93,7 +93,9 @@ class TestBinding:
         """Or an upgrade would end every outstanding token."""
 
         def hashed(*parts: str) -> bytes:
-            return hashlib.sha256(b"".join(len(part).to_bytes(8) + part.encode() for part in parts)).digest()
+            numbers = (len(parts), *map(len, parts))
+            head = b"".join(number.to_bytes(8) for number in numbers)
+            return hashlib.sha256(head + "".join(parts).encode()).digest()
 
         account = Account(id="alice", email=ADDRESS, stamp="stamp")
         kept = hashed("resetkit-1", "stamp", "realm", "alice", "selector", "stamp", ADDRESS).hex()

@@ -7,12 +7,13 @@ shape alone says which of a record's hashes a token is for:
     code token   the 32 of the handle, "-", 8 letters          joined by `code_token`, never shown to anyone
 
 What is hashed binds the secret to everything that a thief of the database could want to change: version, realm,
-kind, part, selector, account, stamp digest and expiry. Each part is length-prefixed, so that no two lists of
-parts give the same bytes.
+kind, part, selector, account, stamp digest and expiry. The lengths of all parts stand before them, so that no two
+lists of parts give the same bytes.
 """
 
 import hashlib
 import re
+import struct
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,12 +109,9 @@ def parse_token(text: str) -> Token | None:
 
 
 def digest(*parts: str) -> bytes:
-    """SHA-256 over the length-prefixed parts."""
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        state.update(len(data).to_bytes(8) + data)
-    return state.digest()
+    """SHA-256 over the number of parts, their lengths in characters, and the parts themselves."""
+    lengths = struct.pack(f">{1 + len(parts)}Q", len(parts), *map(len, parts))
+    return hashlib.sha256(lengths + "".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def stamp_digest(realm: str, selector: str, account: Account) -> Secret:
