@@ -202,7 +202,7 @@ class Run:
     account_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft(Confidential):
     """A record, and the secrets that only this moment knows."""
 
@@ -732,9 +732,9 @@ class Engine:
 
     def _now(self) -> datetime:
         now = check_type("what clock returns", self._clock(), datetime)
-        if now.utcoffset() is None:
-            raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
         if now.tzinfo is not UTC:
+            if now.utcoffset() is None:
+                raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
             now = now.astimezone(UTC)
         return now.replace(microsecond=0) if now.microsecond else now
 
