@@ -28,7 +28,7 @@ from benchmarks.targets import TARGETS, Target, figures_for, verdict
 from measure_scale import ROUNDS
 
 TINY = Effort(rounds=2, quick=True)
-QUICK_GROUPS = ("tokens", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
+QUICK_GROUPS = ("tokens", "profile", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
 
 
 def kept() -> dict[str, Any]:

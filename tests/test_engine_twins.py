@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from hmac import HMAC
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def compare_stamps_by_equality(engine: Engine, record: TokenRecord, account: Acc
     raise engine._refused(record, "stale")
 
 
-def compare_macs_by_equality(rest: str, secret: bytes, key: bytes) -> bool:
+def compare_macs_by_equality(rest: str, secret: bytes, key: HMAC) -> bool:
     salt, _, mac = rest.partition("$")
     return hashing._mac(key, bytes.fromhex(salt) + secret).hex() == mac
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from hmac import HMAC
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def decode_without_a_look(text: str) -> Any:
     return _jobs._build(json.loads(text))
 
 
-def compare_what_is_there(rest: str, secret: bytes, key: bytes) -> bool:
+def compare_what_is_there(rest: str, secret: bytes, key: HMAC) -> bool:
     salt, _, mac = rest.partition("$")
     try:
         return hashing._mac(key, bytes.fromhex(salt) + secret).hex().startswith(mac)

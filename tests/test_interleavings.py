@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import pytest
 
@@ -17,6 +17,8 @@ from resetkit.stores import MemoryTokenStore
 from resetkit.testing import FakeAccounts, FakeClock
 from resetkit.testing._records import MINUTE, NOW, record
 from resetkit.throttle import AsyncMemoryThrottle
+
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass
@@ -159,8 +161,8 @@ def pausing(port: object, names: Sequence[str]) -> Any:
 class InPlace:
     """A runtime without threads or tasks: the schedule is all there is."""
 
-    async def compute(self, work: Callable[[], Any], /) -> Any:
-        return work()
+    async def compute(self, work: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
+        return work(*args)
 
     async def protect(self, work: Coroutine[Any, Any, Any], /) -> Any:
         return await work

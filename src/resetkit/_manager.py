@@ -43,7 +43,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, Protocol, Self, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Protocol,
+    Self,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+)
 
 from resetkit import events
 from resetkit._checks import (
@@ -122,6 +133,7 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _logger: Final = logging.getLogger("resetkit")
 
@@ -131,8 +143,8 @@ NO_CONTEXT: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def utc_now() -> datetime:
-    """The default clock."""
-    return datetime.now(UTC)
+    """The default clock, in whole seconds."""
+    return datetime.fromtimestamp(int(time.time()), UTC)
 
 
 def warn_if_inline(dispatcher: object, mailer: object) -> None:
@@ -150,7 +162,7 @@ def warn_if_inline(dispatcher: object, mailer: object) -> None:
 class Runtime(Protocol):
     """Where work runs: what an event loop and plain threads do differently."""
 
-    async def compute(self, work: Callable[[], T], /) -> T:
+    async def compute(self, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
         """Run `work`, which hashes, so that at most ``hash_workers`` do at once."""
         ...
 
@@ -190,7 +202,7 @@ class Run:
     account_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft(Confidential):
     """A record, and the secrets that only this moment knows."""
 
@@ -482,7 +494,7 @@ class Engine:
         return Draft(record, link_token(selector, link_secret), typed_secret)
 
     async def _hash(self, bound: bytes) -> Secret:
-        return Secret(await self._runtime.compute(lambda: self._hasher.hash(bound)))
+        return Secret(await self._runtime.compute(self._hasher.hash, bound))
 
     # The visitor comes back: steps 9 to 11, and 13 for a look.
 
@@ -515,7 +527,7 @@ class Engine:
         record = await self._store.get(token.selector)
         stored = stored_part(record, token.part) if record else None
         if record is None or stored is None or not allowed:
-            await self._runtime.compute(lambda: self._hasher.verify(self._dummy, bytes(SECRET_BYTES)))
+            await self._runtime.compute(self._hasher.verify, self._dummy, bytes(SECRET_BYTES))
             raise self._refused_unknown(token, record, exhausted=guessing and record is not None and not allowed)
         stored_hash, expires_at = stored
         material = bind(
@@ -528,7 +540,7 @@ class Engine:
             stamp_digest=record.stamp_digest,
             expires_at=expires_at,
         )
-        if not _decided(await self._runtime.compute(lambda: self._hasher.verify(stored_hash, material))):
+        if not _decided(await self._runtime.compute(self._hasher.verify, stored_hash, material)):
             raise self._refused_unknown(token, record, exhausted=False)
         if reason := _ended(record, expires_at, self._now()):
             raise self._refused(record, reason)
@@ -720,9 +732,11 @@ class Engine:
 
     def _now(self) -> datetime:
         now = check_type("what clock returns", self._clock(), datetime)
-        if now.utcoffset() is None:
-            raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
-        return (now if now.tzinfo is UTC else now.astimezone(UTC)).replace(microsecond=0)
+        if now.tzinfo is not UTC:
+            if now.utcoffset() is None:
+                raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
+            now = now.astimezone(UTC)
+        return now.replace(microsecond=0) if now.microsecond else now
 
     def _emit(self, event: Event) -> None:
         try:
@@ -821,8 +835,8 @@ class LoopRuntime:
     def _start_afresh(self) -> None:
         self._protected: set[asyncio.Task[Any]] = set()
 
-    async def compute(self, work: Callable[[], T], /) -> T:
-        return await self._threads.run(work)
+    async def compute(self, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+        return await self._threads.run(work, *args)
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         import asyncio

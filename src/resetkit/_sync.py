@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, TypeVarTuple
 
 from resetkit._checks import check_type, require_secret
 from resetkit._colour import check_ports
@@ -28,6 +28,7 @@ from resetkit.values import IssuedToken, ResetReceipt, ResetTicket
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def lift(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -38,7 +39,7 @@ def lift(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
             result = function(*args, **kwargs)
         finally:
             del args, kwargs  # so that no traceback with locals shows what was passed
-        if isinstance(result, Awaitable):
+        if hasattr(result, "__await__"):
             if isinstance(result, Coroutine):
                 result.close()  # never to be awaited
             raise ConfigurationError("an adapter answered with an awaitable: ResetManager takes sync adapters only")
@@ -115,10 +116,10 @@ class _ThreadRuntime:
         self._idle = threading.Condition()
         self._protected = 0
 
-    async def compute(self, work: Callable[[], T], /) -> T:
+    async def compute(self, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
         self._places.get()
         try:
-            return work()
+            return work(*args)
         finally:
             self._places.put(None)
 

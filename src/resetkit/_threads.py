@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from resetkit._fork import start_afresh_in_child
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Threads:
@@ -29,13 +30,13 @@ class Threads:
     def _start_afresh(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `work` in a thread. A cancelled caller is told so when the work has ended: nothing goes on behind it."""
         import asyncio
 
         if self._pool is None:
             self._pool = self._start()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
         future.add_done_callback(retrieve_exception)
         try:
             return await asyncio.shield(future)

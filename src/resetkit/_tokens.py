@@ -7,8 +7,9 @@ shape alone says which of a record's hashes a token is for:
     code token   the 32 of the handle, "-", 8 letters          joined by `code_token`, never shown to anyone
 
 What is hashed binds the secret to everything that a thief of the database could want to change: version, realm,
-kind, part, selector, account, stamp digest and expiry. Each part is length-prefixed, so that no two lists of
-parts give the same bytes.
+kind, part, selector, account, stamp digest and expiry. NUL stands between the parts. It can
+stand in none of them but the last: not in a realm, an id or an address, which are refused with it, nor in what is
+ASCII by its form. So no two lists of as many parts give the same bytes, and the first parts say how many there are.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ _CODE_TOKEN: Final = re.compile(rf"([0-9a-f]{{32}})-([{CODE_ALPHABET}]{{{CODE_LE
 _VERSION: Final = "resetkit-1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Token(Confidential):
     """A parsed token: nothing is known of it yet but its form."""
 
@@ -108,17 +109,13 @@ def parse_token(text: str) -> Token | None:
 
 
 def digest(*parts: str) -> bytes:
-    """SHA-256 over the length-prefixed parts."""
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        state.update(len(data).to_bytes(8) + data)
-    return state.digest()
+    """SHA-256 over the parts, with NUL between them."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def stamp_digest(realm: str, selector: str, account: Account) -> Secret:
     """What is kept of the account's stamp and address: either changing ends the token."""
-    return Secret(digest(_VERSION, "stamp", realm, account.id, selector, account.stamp, account.email).hex())
+    return Secret(digest(_VERSION, "stamp", realm, account.id, selector, account.email, account.stamp).hex())
 
 
 def bind(

@@ -205,6 +205,8 @@ def log_event(event: Event) -> None:
 def _level(event: Event) -> int:
     """Nothing that a stranger alone can bring about is above information, unless it keeps mails from others."""
     match event:
+        case ResetRequested() | MailSent() | TokenIssued() | TokenChecked():  # first, for most are of these
+            return logging.INFO
         case SessionsNotEnded() | JobLost() | MailFailed(retry=False) | PasswordReset(error=str()):
             return logging.ERROR
         case (

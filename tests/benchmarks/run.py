@@ -38,7 +38,18 @@ from benchmarks.measure import (
     versions,
 )
 
-GROUPS: Final = ("tokens", "requests", "hashing", "imports", "faces", "memory", "sqlite", "postgres", "valkey")
+GROUPS: Final = (
+    "tokens",
+    "profile",
+    "requests",
+    "hashing",
+    "imports",
+    "faces",
+    "memory",
+    "sqlite",
+    "postgres",
+    "valkey",
+)
 SLOWEST: Final = ("records", "workers")
 ROUNDS: Final = 200
 QUICK: Final = 20

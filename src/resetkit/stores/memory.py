@@ -1,10 +1,9 @@
 """Records in this process's memory: for tests, and for one process whose restart may forget every mail."""
 
 import heapq
-import itertools
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,8 +18,7 @@ class MemoryTokenStore:
     def __init__(self) -> None:
         self._records: dict[str, TokenRecord] = {}
         self._selectors: defaultdict[str, list[str]] = defaultdict(list)  # account id → selectors, in order of add
-        self._keep: list[tuple[datetime, int, str]] = []  # a heap; entries of replaced expiries are stale
-        self._order = itertools.count()
+        self._keep: list[tuple[datetime, str]] = []  # a heap; entries of replaced expiries are stale
         self._lock = threading.Lock()
         start_afresh_in_child(self)
 
@@ -101,7 +99,7 @@ class MemoryTokenStore:
         purged = 0
         with self._lock:
             while self._keep and self._keep[0][0] < before and purged < limit:
-                keep_until, _, selector = heapq.heappop(self._keep)
+                keep_until, selector = heapq.heappop(self._keep)
                 record = self._records.get(selector)
                 if record is not None and record.keep_until == keep_until:
                     self._delete(record)
@@ -113,13 +111,13 @@ class MemoryTokenStore:
         with self._lock:
             return min(limit, sum(record.keep_until < before for record in self._records.values()))
 
-    def _of(self, account_id: str) -> Iterator[TokenRecord]:
-        return (self._records[selector] for selector in self._selectors.get(account_id, ()))
+    def _of(self, account_id: str) -> list[TokenRecord]:
+        return [self._records[selector] for selector in self._selectors.get(account_id, ())]
 
     def _put(self, record: TokenRecord) -> None:
         old = self._records.get(record.selector)
         if old is None or old.keep_until != record.keep_until:
-            heapq.heappush(self._keep, (record.keep_until, next(self._order), record.selector))
+            heapq.heappush(self._keep, (record.keep_until, record.selector))
         self._records[record.selector] = record
 
     def _delete(self, record: TokenRecord) -> None:
@@ -137,8 +135,9 @@ class MemoryTokenStore:
         return len(outstanding)
 
     def _clear_claims(self, account_id: str) -> None:
-        for record in [record for record in self._of(account_id) if record.claim_id is not None]:
-            self._put(replace(record, claim_id=None))
+        for record in self._of(account_id):
+            if record.claim_id is not None:
+                self._put(replace(record, claim_id=None))
 
 
 class AsyncMemoryTokenStore:

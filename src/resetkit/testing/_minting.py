@@ -4,7 +4,7 @@ import base64
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from resetkit._manager import Engine
 from resetkit._sync import LiftedDirectory, LiftedMailer
@@ -18,6 +18,7 @@ from resetkit.testing.fakes import FakeAccounts
 from resetkit.throttle import AsyncMemoryThrottle
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -25,8 +26,8 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 class _InPlace:
     """A runtime without threads or tasks."""
 
-    async def compute(self, work: Callable[[], T], /) -> T:
-        return work()
+    async def compute(self, work: Callable[[*Ts], T], /, *args: *Ts) -> T:
+        return work(*args)
 
     async def protect(self, work: Coroutine[Any, Any, T], /) -> T:
         raise NotImplementedError("only a redemption is protected, and nothing is redeemed here")
