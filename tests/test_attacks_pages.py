@@ -201,31 +201,6 @@ def test_what_is_no_text_is_no_field(site: Site, visitor: PlainPerson) -> None:
     assert visitor.heading == "Password changed"
 
 
-PART = b'--x\r\nContent-Disposition: form-data; name="email"\r\n'
-PARTS = {"Content-Type": "multipart/form-data; boundary=x"}
-
-
-@each_framework
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        (PARTS, b"--x\r\nfoo"),
-        (PARTS, b"--x\r\nA: " + 100_000 * b"b"),
-        (PARTS, PART + b"Content-Transfer-Encoding: none\r\n\r\nv\r\n--x--\r\n"),
-        (PARTS, PART + b"Content-Type: text/plain; charset=none\r\n\r\nv\r\n--x--\r\n"),
-        ({"Content-Type": "multipart/form-data"}, PART),
-        ({"Content-Type": "application/x-www-form-urlencoded; charset=none"}, b"email=x"),
-        (FORM, b"email=%ED%A0%80&token=%ff&password=\xff"),
-    ],
-)
-def test_a_form_that_cannot_be_read_is_the_visitor_s_fault(
-    site: Site, visitor: PlainPerson, kind: dict[str, str], body: bytes
-) -> None:
-    for path in ("/forgot", "/reset", "/login"):
-        answer = visitor.client.post(path, content=body, headers=visitor.proof()[1] | kind)
-        assert answer.status_code < 500
-
-
 @each_framework
 def test_whatever_is_typed_for_an_address_is_answered_as_an_unknown_one(site: Site, visitor: PlainPerson) -> None:
     """CVE-2017-5537, CVE-2026-28288: or not read at all, if it is a megabyte long."""
