@@ -37,12 +37,14 @@ def see(address: str) -> web.Response:
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The form's texts. What is a file is no text."""
+    """The form's texts. These pages send no files, so the kind of form that can is not read at all."""
+    if request.content_type == "multipart/form-data":
+        raise web.HTTPUnsupportedMediaType
     try:
         form = await request.post()
     except (ValueError, LookupError) as error:  # bytes that are no text, or in a charset that there is not
         raise web.HTTPBadRequest from error
-    return {name: value for name, value in form.items() if isinstance(value, str)}
+    return {name: str(value) for name, value in form.items()}
 
 
 def create_app(accounts: AsyncAccounts, manager: AsyncResetManager, *, origin: str) -> web.Application:

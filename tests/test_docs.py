@@ -18,7 +18,10 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import resetkit
 from broken_stores import TWINS
+from resetkit import InvalidTokenError
 from resetkit._findings import RULES
+from resetkit.mailers import MemoryMailer
+from resetkit.stores import MemoryTokenStore
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,6 +63,30 @@ def test_every_excerpt_stands_in_an_example(page: Path) -> None:
     for excerpt in re.findall(r"^```py\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
         indented = [indent(excerpt, " " * depth) for depth in (0, 4, 8)]
         assert any(each in text for each in indented for text in examples), excerpt
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_function_to_copy_for_a_new_password_says_what_became_of_it(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that defines a function runs without a look at what is in it."""
+    monkeypatch.chdir(tmp_path)
+    document = Document.parse(str(ROOT / page), PythonCodeBlockParser())
+    for example in document.examples():
+        example.evaluate()
+    names = document.namespace
+    names["manager"].close()
+    manager = resetkit.ResetManager(names["Accounts"](), MemoryTokenStore(), MemoryMailer(), link=names["link"])
+    names["manager"] = manager
+    given = [manager] * (page == "README.md")
+    with manager:
+        token = manager.issue_token("1").token
+        told = [
+            names["choose_password"](*given, token, new, "192.0.2.1") for new in ("long" * 1000, *["new word"] * 60)
+        ]
+    assert told[0] == "The password is longer than 1024 characters."
+    assert told[1:3] == ["Your password was changed. Please log in.", str(InvalidTokenError("used"))]
+    assert told[-1].startswith("Please wait ")
 
 
 def test_the_readme_has_code_to_run() -> None:

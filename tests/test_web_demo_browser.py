@@ -43,8 +43,13 @@ class Desk(Window):
         self.mails = self.page.frame_locator("#mails")
         self.events = self.page.frame_locator("#events")
 
+    def follow(self, link: str) -> None:
+        """Until the next page is there: the one before may have a field of the same name."""
+        with self.page.expect_event("framenavigated"):
+            self.site.get_by_role("link", name=link).first.click()
+
     def ask(self, address: str = ALICE, *, code: bool = False) -> None:
-        self.site.get_by_role("link", name="Forgot password").click()
+        self.follow("Forgot password")
         self.site.get_by_label("Mail address").fill(address)
         self.site.get_by_label("Send a code").set_checked(code)
         self.site.get_by_role("button", name="Send me a mail").click()
@@ -73,7 +78,7 @@ def choose(place: "FrameLocator | Page", password: str) -> None:
 
 
 def log_in(desk: Desk, password: str) -> None:
-    desk.site.get_by_role("link", name="Log in").first.click()
+    desk.follow("Log in")
     desk.site.get_by_label("Mail address").fill(ALICE)
     desk.site.get_by_label("Password", exact=True).fill(password)
     desk.site.get_by_role("button", name="Log in").click()
@@ -168,6 +173,17 @@ def test_a_phone_shows_one_part_at_a_time_and_scrolls_one_way(browser: "Browser"
         for path in ("/", "/log-in", "/forgot", "/reset", "/mails", "/mails/2", "/events", "/done", "/none"):
             desk.page.goto(f"{server.url}{path}")
             assert desk.fits(), path
+
+
+def test_on_a_phone_the_link_of_a_mail_leads_to_the_site(browser: "Browser", server: WebServer) -> None:
+    with closing(Desk(browser, server, viewport=PHONE)) as desk:
+        desk.ask()
+        desk.page.get_by_role("link", name="Mails", exact=True).click()
+        desk.text()
+        desk.mails.locator("pre a").click()
+        choose(desk.site, NEW)
+        see(desk.site, "Every log-in of the account has ended")
+        assert desk.complaints == []
 
 
 def test_a_page_that_breaks_its_own_policy_is_heard(

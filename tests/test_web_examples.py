@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from email.message import EmailMessage
+from importlib import import_module
 from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -152,6 +153,16 @@ def test_what_the_documentation_says_to_install_and_copy_runs_and_prints_its_mai
         process.communicate()
 
 
+@pytest.mark.parametrize("page", sorted(set(PAGES.values())))
+def test_the_server_that_a_page_names_finds_the_application(page: str) -> None:
+    """Some are no dependency of the tests, so they are not run."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    named = re.findall(r"(?:gunicorn|uvicorn)\b[^`]*?[ \"](\w[\w.]*):(\w+)", text)
+    assert named or page == "web.md"
+    for module, factory in named:
+        assert callable(getattr(import_module(module), factory))
+
+
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "django"])
 def test_without_the_account_to_try_it_there_is_a_site_without_accounts(name: str, tmp_path: Path) -> None:
     program = (ROOT / "examples" / f"{name}_app.py").read_text("utf-8")
@@ -246,14 +257,19 @@ def test_a_code_is_typed_where_it_was_asked_for(people: tuple[PlainPerson, Plain
     assert person.log_in(ANOTHER)
 
 
+PARTS, PART = "multipart/form-data; boundary=-", b'---\r\nContent-Disposition: form-data; name="email"\r\n'
 UNREADABLE = {
     "bytes that are no text": ("application/x-www-form-urlencoded", b"email=\xff"),
     "no such charset": ("application/x-www-form-urlencoded; charset=none", b"email=x"),
     "no boundary": ("multipart/form-data", b"email=x"),
     "a part that is no text": (
-        "multipart/form-data; boundary=-",
-        b'---\r\nContent-Disposition: form-data; name="email"\r\n\r\n\xff\r\n-----\r\n',
+        PARTS,
+        PART + b"\r\n\xff\r\n-----\r\n",
     ),
+    "a part in no charset": (PARTS, PART + b"Content-Type: text/plain; charset=none\r\n\r\nx\r\n-----\r\n"),
+    "a part in no encoding": (PARTS, PART + b"Content-Transfer-Encoding: none\r\n\r\nx\r\n-----\r\n"),
+    "a part that ends in its head": (PARTS, b"---\r\nemail"),
+    "a part with a head without end": (PARTS, b"---\r\nA: " + 100_000 * b"a"),
 }
 
 

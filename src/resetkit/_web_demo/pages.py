@@ -102,6 +102,14 @@ changes.onopen = () => live.textContent = "Shown as they come.";
 changes.onerror = () => live.textContent = "The demonstration does not answer.";
 """
 
+# Where one part is shown at a time, a mail's link would lead to one that is hidden.
+_SHOW_SITE: Final = """
+const site = document.getElementById("site");
+site.onload = () => {
+  if (location.hash && site.contentWindow.location.pathname === "/reset") location.replace("#site");
+};
+"""
+
 _LINK: Final = re.compile(r"http://[0-9.:]+/reset#[0-9a-f]+")
 
 
@@ -116,8 +124,9 @@ _POLICY: Final = (
 )
 PLAIN_POLICY: Final = _POLICY
 RESET_POLICY: Final = f"{_POLICY}; script-src {_hash(_READ_LINK)}"
-DESK_POLICY: Final = f"{_POLICY}; frame-src 'self'"
-LIST_POLICY: Final = f"{DESK_POLICY}; script-src {_hash(_FOLLOW)}; connect-src 'self'"
+_FRAMES_POLICY: Final = f"{_POLICY}; frame-src 'self'"
+DESK_POLICY: Final = f"{_FRAMES_POLICY}; script-src {_hash(_SHOW_SITE)}"
+LIST_POLICY: Final = f"{_FRAMES_POLICY}; script-src {_hash(_FOLLOW)}; connect-src 'self'"
 
 
 # A mail may bring styles in its tags, and nothing else; its links open beside it.
@@ -129,13 +138,14 @@ MAIL_POLICY: Final = (
 
 def desk() -> str:
     """Site, mails and events side by side, or one at a time where there is no room."""
-    body = """<header><h1>resetkit</h1>
+    body = f"""<header><h1>resetkit</h1>
 <p>A demonstration: accounts, mails and tokens are in memory, on this machine alone.</p></header>
 <nav aria-label="Parts"><a href="#site">Site</a> <a href="#mails">Mails</a>
 <a href="#events">Events</a></nav>
 <main><iframe id="site" name="site" src="/log-in" title="The site"></iframe>
 <iframe id="mails" src="/mails" title="Mails"></iframe>
-<iframe id="events" src="/events" title="Events"></iframe></main>"""
+<iframe id="events" src="/events" title="Events"></iframe></main>
+<script>{_SHOW_SITE}</script>"""
     return _document("resetkit", body, kind="desk")
 
 
@@ -190,7 +200,7 @@ another device, or a mail program that breaks links.</span></label>
 def sent(csrf: str, message: str, handle: str | None) -> str:
     """What everybody is answered; with a `handle`, the form for the code too."""
     told = f"""<p role="status">{escape(message)}</p>
-<p>Here it comes to Mails, beside this page, in a second. Nothing there? The events tell why; or
+<p>Here it comes to Mails in a second. Nothing there? The events tell why; or
 <a href="/forgot">ask again</a>.</p>"""
     return _page("Check your mail", told + (_code_form(csrf, handle) if handle else ""))
 
