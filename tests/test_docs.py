@@ -82,7 +82,7 @@ def test_the_function_to_copy_for_a_new_password_says_what_became_of_it(
     with manager:
         token = manager.issue_token("1").token
         told = [
-            names["choose_password"](*given, token, new, "192.0.2.1") for new in ("long" * 1000, *["new word"] * 60)
+            names["choose_password"](*given, token, new, "192.0.2.1") for new in ("long" * 1000, *["new word"] * 61)
         ]
     assert told[0] == "The password is longer than 1024 characters."
     assert told[1:3] == ["Your password was changed. Please log in.", str(InvalidTokenError("used"))]

@@ -296,10 +296,13 @@ def test_no_failure_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
             super().send(mail)
             tokens.append(str(getattr(mail, "token", "no token")))
 
-    with quickly(), pytest.raises(BrokenPromiseError) as broken:
-        story_of(lambda: Ports(store=MemoryTokenStore(), mailer=Keeping()), ENOUGH)
-    assert tokens
-    assert not any(token in str(broken.value) for token in tokens)
+    for _ in range(20):
+        with quickly(), pytest.raises(BrokenPromiseError) as broken:
+            story_of(lambda: Ports(store=MemoryTokenStore(), mailer=Keeping()), ENOUGH)
+        assert not any(token in str(broken.value) for token in tokens)
+        if tokens:  # else it broke before the first mail
+            return
+    pytest.fail("no story came to a mail")
 
 
 # Single acts, where chance comes too seldom.
