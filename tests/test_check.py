@@ -238,9 +238,13 @@ WEAK: dict[str, list[Options]] = {
         lambda bench: {"clock": FakeClock(datetime.now(UTC))},
     ],
     "clock-off": [shifted(2 * MINUTE), shifted(-2 * MINUTE), lambda bench: {"clock": datetime.now}],
-    "link-in-logs": [
+    "link-in-query": [
         lambda bench: {"link": "https://app.example/reset?token={token}"},
-        lambda bench: {"link": "https://app.example/reset/{token}#choose"},
+        lambda bench: {"link": "https://app.example/reset?token={token}#choose"},
+    ],
+    "link-in-path": [
+        lambda bench: {"link": "https://app.example/reset/{token}"},
+        lambda bench: {"link": "https://app.example/reset/{token}?step=1#choose"},
     ],
     "link-in-clear": [lambda bench: {"link": "http://localhost:8000/reset#{token}"}],
     "mail-in-clear": [lambda bench: {"mailer": bench.smtp(security="plaintext")}],
@@ -308,7 +312,7 @@ SOUND: dict[str, Options] = {
     ),
 }
 TWO = ("--account", "1", "--account", "2")
-ADVICE = {"throttle-per-process", "hash-unkeyed"}  # right for some
+ADVICE = {"throttle-per-process", "link-in-path", "hash-unkeyed"}  # right for some
 
 
 SHAPES = [

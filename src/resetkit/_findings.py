@@ -126,12 +126,16 @@ def _clock_off(seen: Seen) -> str | None:
 # The link and the mail's way.
 
 
-def _link_in_logs(seen: Seen) -> str | None:
-    parts = urlsplit(seen.parts.link)
-    if PLACEHOLDER in parts.fragment:
-        return None
-    where = "query" if PLACEHOLDER in parts.query else "path"
-    return f"The link carries the token in its {where}, which servers, proxies and browsers write to logs (N19)."
+def _link_in_query(seen: Seen) -> str | None:
+    in_query = PLACEHOLDER in urlsplit(seen.parts.link).query
+    told = "The link carries the token in its query, which servers, proxies and tools that count visits keep (N19)."
+    return told if in_query else None
+
+
+def _link_in_path(seen: Seen) -> str | None:
+    in_path = PLACEHOLDER in urlsplit(seen.parts.link).path
+    told = "The link carries the token in its path, which servers and proxies write to their logs (N19)."
+    return told if in_path else None
 
 
 def _link_in_clear(seen: Seen) -> str | None:
@@ -326,6 +330,9 @@ def _kind(part: object) -> str:
     return type(part).__name__
 
 
+_FRAGMENT: Final = (
+    'Put the token behind a "#": https://app.example/reset#{token}. Browsers send that part to no server.'
+)
 _STAMP: Final = "Let the stamp be the stored, salted hash of the password."
 
 RULES: Final = (
@@ -360,11 +367,8 @@ RULES: Final = (
         find=_clock_off,
         do="Leave the clock to its default, datetime.now(UTC), and keep the machine's time by NTP.",
     ),
-    Rule(
-        name="link-in-logs",
-        find=_link_in_logs,
-        do='Put the token behind a "#": https://app.example/reset#{token}. Browsers send that part to no server.',
-    ),
+    Rule(name="link-in-query", find=_link_in_query, do=_FRAGMENT),
+    Rule(name="link-in-path", find=_link_in_path, do=_FRAGMENT, advice=True),
     Rule(
         name="link-in-clear",
         find=_link_in_clear,
