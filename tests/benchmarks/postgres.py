@@ -37,10 +37,11 @@ def figures(effort: Effort) -> list[Figure]:
 def opened(ours: Path, theirs: Path) -> Generator[tuple[Pair, psycopg.Connection[tuple[object, ...]]], None, None]:
     """A database for each side, so that neither one's rows are in the other's way."""
     with psycopg.connect(host=str(theirs), user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS by_hand")
-        connection.execute("CREATE DATABASE by_hand")
+        for name in ("ours", "by_hand"):
+            connection.execute(f"DROP DATABASE IF EXISTS {name}")
+            connection.execute(f"CREATE DATABASE {name}")
     url = URLS["psycopg"]
-    engine = sa.create_engine(url.format(ours))
+    engine = sa.create_engine(url.replace("/postgres?", "/ours?").format(ours))
     other = sa.create_engine(url.replace("/postgres?", "/by_hand?").format(theirs))
     for each in (engine, other):
         TABLES.tokens.metadata.create_all(each)
