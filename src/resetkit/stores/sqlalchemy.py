@@ -50,6 +50,12 @@ _ID: Final = (
 )
 _POSITION: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# In the text of a statement: each value beside it takes the driver some time.
+_OUTSTANDING: Final = sa.literal_column("'outstanding'", sa.String)
+_USED: Final = sa.literal_column("'used'", sa.String)
+_ZERO: Final = sa.literal_column("0", sa.Integer)
+_ONE: Final = sa.literal_column("1", sa.Integer)
+
 # What a database says when it gave up a transaction that will do if it is tried again.
 _TRY_AGAIN: Final[frozenset[object]] = frozenset(
     {
@@ -336,7 +342,8 @@ class _Work:
         of_account = tokens.c.account_id == sa.bindparam("of_account")
         of_selector = tokens.c.selector == sa.bindparam("of_selector")
         at_positions = tokens.c.position.in_(sa.bindparam("at_positions", expanding=True))
-        is_outstanding = sa.and_(tokens.c.state == "outstanding", tokens.c.expires_at > sa.bindparam("now"))
+        stands = tokens.c.state == _OUTSTANDING
+        is_outstanding = sa.and_(stands, tokens.c.expires_at > sa.bindparam("now"))
         has_claim = tokens.c.claim_id.is_not(None)
         is_live = sa.or_(is_outstanding, has_claim)
         is_due = tokens.c.keep_until < sa.bindparam("before")
@@ -352,17 +359,15 @@ class _Work:
         named = sa.select(*columns, *(tokens.c[name] for name in ("selector", "account_id", "kind", "created_at")))
         is_recent = sa.or_(is_live, tokens.c.created_at >= sa.bindparam("since"))
         self._read_before_add = sa.union_all(named.where(of_selector), named.where(of_account, is_recent))
-        self._insert = tokens.insert()
-        ended = sa.case(
-            (tokens.c.state == "outstanding", sa.bindparam("new_state", type_=sa.String)), else_=tokens.c.state
-        )
-        self._end = tokens.update().where(at_positions).values(state=ended, claim_id=None)
+        self._insert = tokens.insert().inline()  # nobody asks for its position
+        ended = sa.case((stands, sa.bindparam("new_state", type_=sa.String)), else_=tokens.c.state)
+        self._end = tokens.update().where(at_positions).values(state=ended, claim_id=sa.null())
         self._end_others = (
             tokens.update()
             .where(of_account, is_live, tokens.c.selector != sa.bindparam("but"))
-            .values(state=ended, claim_id=None)
+            .values(state=ended, claim_id=sa.null())
         )
-        self._use = tokens.update().where(of_selector, is_outstanding).values(state="used", claim_id=sa.bindparam("by"))
+        self._use = tokens.update().where(of_selector, is_outstanding).values(state=_USED, claim_id=sa.bindparam("by"))
         self._read_claimed = (
             sa.select(tokens.c.position).where(of_selector, tokens.c.claim_id == sa.bindparam("by")).with_for_update()
         )
@@ -372,13 +377,15 @@ class _Work:
         self._count_guess = (
             tokens.update()
             .where(of_selector, tokens.c.guesses < sa.bindparam("limit"))
-            .values(guesses=tokens.c.guesses + 1)
+            .values(guesses=tokens.c.guesses + _ONE)
         )
         taken_back = tokens.c.guesses - sa.bindparam("guesses_less")
         self._give_back = (
             tokens.update()
             .where(of_selector, tokens.c.claim_id == sa.bindparam("by"))
-            .values(state="outstanding", claim_id=None, guesses=sa.case((taken_back > 0, taken_back), else_=0))
+            .values(
+                state=_OUTSTANDING, claim_id=sa.null(), guesses=sa.case((taken_back > _ZERO, taken_back), else_=_ZERO)
+            )
         )
         self._read_due = (
             sa.select(tokens.c.position, tokens.c.account_id)
