@@ -34,12 +34,16 @@ def figures(effort: Effort) -> list[Figure]:
         with opened(server.place, server.place) as (pair, connection, engine):
             found = pair.figures(effort.rounds)
             through = Hand(ThroughSQLAlchemy(engine))
-            for what, hand in (("issue", through.issue), ("check", through.check), ("redeem", through.redeem)):
-                sides: dict[str, Side] = {
-                    OURS: pair.sides()[what][OURS],
-                    SQLALCHEMY: hand,
-                    EMPTY: partial(selects, connection),
-                }
+            beside = {
+                "issue": through.issue,
+                "redeem": through.redeem,
+                "the store's add": through.add,
+                "the store's get": through.get,
+                "the store's claim": through.claim,
+            }
+            for what, hand in beside.items():
+                ours = (pair.sides() | pair.store_sides())[what][OURS]
+                sides: dict[str, Side] = {OURS: ours, SQLALCHEMY: hand, EMPTY: partial(selects, connection)}
                 found += compare(what, sides, rounds=effort.rounds, calls=CALLS)[1:]
         return found + counted(server.place)
 
