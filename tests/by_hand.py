@@ -38,6 +38,7 @@ class ByHand(Protocol):
 # PostgreSQL and MariaDB, whose drivers take the same places for values.
 
 INSERT: Final = f"INSERT INTO resetkit_tokens ({NAMES}) VALUES ({PLACES})"
+LOCK: Final = "ON CONFLICT (account_id) DO UPDATE SET account_id = excluded.account_id"
 GET: Final = f"SELECT {NAMES} FROM resetkit_tokens WHERE selector = %s"
 COUNT: Final = """SELECT count(CASE WHEN created_at >= %s THEN 1 END), count(CASE WHEN created_at >= %s THEN 1 END)
     FROM resetkit_tokens WHERE account_id = %s AND kind = %s AND created_at >= %s"""
@@ -64,11 +65,13 @@ class PostgresByHand:
         self.connection = connection  # in autocommit
 
     def _lock(self, account_id: Any) -> None:
-        self.connection.execute(
-            "INSERT INTO resetkit_accounts VALUES (%s)"
-            " ON CONFLICT (account_id) DO UPDATE SET account_id = excluded.account_id",
-            (account_id,),
+        self.connection.execute(f"INSERT INTO resetkit_accounts VALUES (%s) {LOCK}", (account_id,))
+
+    def _lock_owner(self, selector: str) -> Any:
+        found = self.connection.execute(
+            f"INSERT INTO resetkit_accounts {FIND} {LOCK} RETURNING account_id", (selector,)
         )
+        return found.fetchone()
 
     def add(self, row: Row, quotas: Quotas) -> bool:
         account_id, kind = row[ACCOUNT], row[KIND]
@@ -91,10 +94,9 @@ class PostgresByHand:
 
     def claim(self, selector: str, claim_id: str, now: int) -> bool:
         with self.connection.transaction():
-            found = self.connection.execute(FIND, (selector,)).fetchone()
+            found = self._lock_owner(selector)
             if found is None:
                 return False
-            self._lock(found[0])
             if self.connection.execute(USE, (claim_id, selector, now)).rowcount != 1:
                 return False
             self.connection.execute(END_OTHERS, (found[0], selector, now))
@@ -102,10 +104,9 @@ class PostgresByHand:
 
     def release(self, selector: str, claim_id: str) -> bool:
         with self.connection.transaction():
-            found = self.connection.execute(FIND, (selector,)).fetchone()
+            found = self._lock_owner(selector)
             if found is None:
                 return False
-            self._lock(found[0])
             return bool(self.connection.execute(GIVE_BACK, (selector, claim_id)).rowcount == 1)
 
     def revoke(self, account_id: str, now: int) -> int:

@@ -31,7 +31,7 @@ ROUNDS: Final = 12  # PostgreSQL looks for a plan without values after ten
 Sent = dict[str, Any]
 """Statements by their text, with the values of the last time."""
 
-_LOOKS_FOR_ROWS: Final = re.compile(r"\s*(WITH|SELECT|UPDATE|DELETE)\b", re.IGNORECASE)
+_LOOKS_FOR_ROWS: Final = re.compile(r"\s*(WITH|SELECT|UPDATE|DELETE|INSERT INTO \S+ \(\w+\) SELECT)\b", re.IGNORECASE)
 _PLACE: Final = re.compile(r"%\((\w+)\)s")
 
 

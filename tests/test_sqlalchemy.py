@@ -283,6 +283,15 @@ class TestTheCallersTransaction:
                     store.revoke("alice", now=NOW)
             assert store.revoke("alice", now=NOW) == 0
 
+    def test_an_unknown_selector_holds_nobody(self, url: str) -> None:
+        """Not in the caller's transaction either, which has no lock then and needs none."""
+        engine = make_engine(url)
+        with engine.begin() as connection:
+            store = SQLAlchemyTokenStore(engine, tables=TABLES, transaction=lambda: connection)
+            assert not store.claim("unknown", claim_id="c1", now=NOW)
+            assert not store.release("unknown", claim_id="c1", guess=False)
+            assert connection.execute(TABLES.accounts.select()).all() == []
+
     def test_a_deadlock_there_is_raised(self, url: str) -> None:
         """It took the whole transaction with it, so only the caller can try again."""
         engine = make_engine(url)

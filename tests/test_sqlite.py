@@ -84,7 +84,7 @@ def test_each_query_uses_an_index(path: Path) -> None:
             details = [row[3] for row in plan]
             assert not [line for line in details if line.startswith("SCAN")], f"{name}: {details}"
             plans += 1
-    assert plans == 11
+    assert plans == 13
     store.close()
 
 

@@ -1,7 +1,8 @@
 """How the three stores are measured: a manager's work beside the same by hand, from the token to the record.
 
-By hand means random bytes, HMAC-SHA-256 with a key and the fewest statements that keep the same promises (`by_hand`).
-No record is checked, no event told and no account looked up.
+Then what a store does alone, so that it is seen how much of the time is whose. By hand means random bytes, HMAC-SHA-256
+with a key and the fewest statements that keep the same promises (`by_hand`). No record is checked, no event told and no
+account looked up.
 """
 
 import hmac
@@ -12,11 +13,11 @@ from functools import partial
 from typing import Any, Final
 
 from benchmarks.measure import OURS, Batch, Figure, Queue, Side, alone, calm_policy, compare, manager
-from by_hand import ByHand, Quotas
+from by_hand import SELECTOR, ByHand, Quotas
 from harness import KEY, ManyAccounts
 from proxy import Proxy
 from resetkit import ResetPolicy, TokenStore
-from resetkit.stores._rows import COLUMNS, seconds
+from resetkit.stores._rows import COLUMNS, record_of, seconds
 from resetkit.testing.timing import addresses
 from site_records import KEPT, LIFETIME, Row, this_second
 
@@ -25,6 +26,8 @@ ACCOUNTS: Final = 20_000  # more than there are calls: one with a long past has 
 CALLS: Final = 10
 SETTLED: Final = 10  # calls, after which a driver has prepared its statements
 LINK_HASH: Final = COLUMNS.index("link_hash")
+CLAIM: Final = "0" * 32
+DIGEST: Final = "d" * 64
 PASSWORD: Final = "correct horse battery"
 
 
@@ -65,8 +68,28 @@ class Hand:
     def redeem(self, count: int) -> Batch:
         return self.use, [self.make(number, ()) for number in self._next(count)]
 
+    def add(self, count: int) -> Batch:
+        return partial(self._statements.add, quotas=()), new_rows(count)
+
+    def get(self, count: int) -> Batch:
+        return self._statements.get, self._added(count)
+
+    def claim(self, count: int) -> Batch:
+        return partial(self._statements.claim, claim_id=CLAIM, now=seconds(this_second())), self._added(count)
+
+    def _added(self, count: int) -> list[str]:
+        rows = new_rows(count)
+        for row in rows:
+            assert self._statements.add(row, ())
+        return [str(row[SELECTOR]) for row in rows]
+
     def _next(self, count: int) -> list[int]:
         return list(itertools.islice(self._numbers, count))
+
+
+def new_rows(count: int) -> list[Row]:
+    """Of as many new accounts."""
+    return [new_row(secrets.token_hex(16), f"of-{secrets.token_hex(8)}", DIGEST) for _ in range(count)]
 
 
 def new_row(selector: str, account_id: str, digest: str) -> Row:
@@ -80,13 +103,14 @@ class Pair:
 
     def __init__(self, store: TokenStore, hand: Hand) -> None:
         self.hand = hand
+        self._store = store
         self._addresses = addresses(ACCOUNTS)
         self._queue = Queue()
         policy = calm_policy()
         self._manager = manager(ManyAccounts(self._addresses), store, dispatcher=self._queue, policy=policy)
         self._numbers = itertools.count()
 
-    def sides(self) -> Mapping[str, Mapping[str, Side]]:
+    def sides(self) -> dict[str, Mapping[str, Side]]:
         return {
             "issue": {OURS: self.issue, HAND: self.hand.issue},
             "a mail's job": {OURS: self.mail, HAND: self.hand.mail},
@@ -94,10 +118,18 @@ class Pair:
             "redeem": {OURS: self.redeem, HAND: self.hand.redeem},
         }
 
+    def store_sides(self) -> dict[str, Mapping[str, Side]]:
+        """The same without a manager."""
+        return {
+            "the store's add": {OURS: self.add, HAND: self.hand.add},
+            "the store's get": {OURS: self.get, HAND: self.hand.get},
+            "the store's claim": {OURS: self.claim, HAND: self.hand.claim},
+        }
+
     def figures(self, rounds: int) -> list[Figure]:
         return [
             figure
-            for what, sides in self.sides().items()
+            for what, sides in (self.sides() | self.store_sides()).items()
             for figure in compare(what, sides, rounds=rounds, calls=CALLS)
         ]
 
@@ -115,6 +147,21 @@ class Pair:
 
     def redeem(self, count: int) -> Batch:
         return partial(self._manager.reset_password, new_password=PASSWORD), self._tokens(count)
+
+    def add(self, count: int) -> Batch:
+        return partial(self._store.add, quotas=(), keep=1), [record_of(row) for row in new_rows(count)]
+
+    def get(self, count: int) -> Batch:
+        return self._store.get, self._added(count)
+
+    def claim(self, count: int) -> Batch:
+        return partial(self._store.claim, claim_id=CLAIM, now=this_second()), self._added(count)
+
+    def _added(self, count: int) -> list[str]:
+        add, records = self.add(count)
+        for record in records:
+            assert add(record)
+        return [record.selector for record in records]
 
     def _tokens(self, count: int) -> list[str]:
         tokens = [self._manager.issue_token(each).token for each in self._next(count)]

@@ -19,8 +19,7 @@ def seconds(instant: datetime) -> int:
 
 def values_of(record: TokenRecord, names: Sequence[str] = COLUMNS) -> dict[str, str | int | None]:
     """The fields of `record` with these names, as columns hold them."""
-    values = ((name, getattr(record, name)) for name in names)
-    return {name: seconds(value) if isinstance(value, datetime) else value for name, value in values}
+    return {name: seconds(value) if isinstance(value := getattr(record, name), datetime) else value for name in names}
 
 
 def record_of(row: Iterable[Any]) -> TokenRecord:

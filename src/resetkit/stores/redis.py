@@ -50,10 +50,10 @@ end
 
 _ADD: Final = (
     _COMMON
+    + f"local replaced = {{{', '.join(map(repr, REPLACED_FIELDS))}}}"
     + """
 local new, quotas = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
-local keep, replaced = tonumber(ARGV[4]), cjson.decode(ARGV[5])
-local now = tonumber(new.created_at)
+local keep, now = tonumber(ARGV[4]), tonumber(new.created_at)
 local function keep_until_at_least(key)
   local time, left = redis.call('TIME'), redis.call('PTTL', key)
   local ends = time[1] * 1000 + time[2] / 1000 + left
@@ -96,7 +96,12 @@ end
 for _, selector in ipairs(gone) do redis.call('ZREM', KEYS[2], selector) end
 for place = 1, #older - keep + 1 do redis.call('HSET', token(older[place]), 'state', 'superseded') end
 for _, selector in ipairs(all) do redis.call('HDEL', token(selector), 'claim_id') end
-for name, value in pairs(new) do redis.call('HSET', KEYS[1], name, value) end
+local fields = {}
+for name, value in pairs(new) do
+  fields[#fields + 1] = name
+  fields[#fields + 1] = value
+end
+redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('EXPIREAT', KEYS[1], new.keep_until)
 redis.call('ZADD', KEYS[2], last + 1, new.selector)
 keep_until_at_least(KEYS[2])
@@ -290,7 +295,7 @@ class _Calls:
         counted = [(quota.count, seconds(quota.since)) for quota in quotas]
         return {
             "keys": [self.token(record.selector), self.account(record.account_id)],
-            "args": [self._prefix, json.dumps(fields), json.dumps(counted), keep, json.dumps(REPLACED_FIELDS)],
+            "args": [self._prefix, json.dumps(fields), json.dumps(counted), keep],
         }
 
     def attempt(self, selector: str, limit: int) -> Mapping[str, Any]:

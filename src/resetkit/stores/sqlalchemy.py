@@ -50,6 +50,12 @@ _ID: Final = (
 )
 _POSITION: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# In the text of a statement: each value beside it takes the driver some time.
+_OUTSTANDING: Final = sa.literal_column("'outstanding'", sa.String)
+_USED: Final = sa.literal_column("'used'", sa.String)
+_ZERO: Final = sa.literal_column("0", sa.Integer)
+_ONE: Final = sa.literal_column("1", sa.Integer)
+
 # What a database says when it gave up a transaction that will do if it is tried again.
 _TRY_AGAIN: Final[frozenset[object]] = frozenset(
     {
@@ -168,22 +174,18 @@ class SQLAlchemyTokenStore:
 
     def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         """See `TokenStore.claim`."""
-        record = self.get(selector)
-        if record is None or not record.is_outstanding(now):
-            return record is not None and record.claim_id == claim_id
-        return self._join(partial(self._work.claim, record=record, claim_id=claim_id, now=now))
+        owner = self._owner(selector)
+        return self._join(partial(self._work.claim, selector=selector, owner=owner, claim_id=claim_id, now=now))
 
     def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
         """See `TokenStore.release`."""
-        record = self.get(selector)
-        if record is None:
-            return False
-        return self._join(partial(self._work.release, record=record, claim_id=claim_id, guess=guess))
+        owner = self._owner(selector)
+        return self._join(partial(self._work.release, selector=selector, owner=owner, claim_id=claim_id, guess=guess))
 
     def revoke(self, account_id: str, /, *, now: datetime) -> int:
         """See `TokenStore.revoke`."""
         self._work.require_no_claim(self._transaction())
-        if not self._run(self._work.read, partial(self._work.live, account_id=account_id, now=now)):
+        if not self._run(self._work.read, partial(self._work.has_live, account_id=account_id, now=now)):
             return 0
         return self._run(self._work.transact, partial(self._work.revoke, account_id=account_id, now=now))
 
@@ -199,6 +201,11 @@ class SQLAlchemyTokenStore:
     def count_due(self, *, before: datetime, limit: int) -> int:
         """How many records `purge` would delete; it deletes none."""
         return len(self._run(self._work.read, partial(self._work.due, before=before, limit=limit)))
+
+    def _owner(self, selector: str) -> str | None:
+        if self._work.finds_owner:
+            return None
+        return self._run(self._work.read, partial(self._work.owner, selector=selector))
 
     def _join(self, work: Callable[[sa.Connection], _T]) -> _T:
         outer = sys.exception()
@@ -260,22 +267,20 @@ class AsyncSQLAlchemyTokenStore:
 
     async def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         """See `TokenStore.claim`."""
-        record = await self.get(selector)
-        if record is None or not record.is_outstanding(now):
-            return record is not None and record.claim_id == claim_id
-        return await self._join(partial(self._work.claim, record=record, claim_id=claim_id, now=now))
+        owner = await self._owner(selector)
+        return await self._join(partial(self._work.claim, selector=selector, owner=owner, claim_id=claim_id, now=now))
 
     async def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
         """See `TokenStore.release`."""
-        record = await self.get(selector)
-        if record is None:
-            return False
-        return await self._join(partial(self._work.release, record=record, claim_id=claim_id, guess=guess))
+        owner = await self._owner(selector)
+        return await self._join(
+            partial(self._work.release, selector=selector, owner=owner, claim_id=claim_id, guess=guess)
+        )
 
     async def revoke(self, account_id: str, /, *, now: datetime) -> int:
         """See `TokenStore.revoke`."""
         self._work.require_no_claim(_sync(self._transaction()))
-        if not await self._run(self._work.read, partial(self._work.live, account_id=account_id, now=now)):
+        if not await self._run(self._work.read, partial(self._work.has_live, account_id=account_id, now=now)):
             return 0
         return await self._run(self._work.transact, partial(self._work.revoke, account_id=account_id, now=now))
 
@@ -291,6 +296,11 @@ class AsyncSQLAlchemyTokenStore:
     async def count_due(self, *, before: datetime, limit: int) -> int:
         """As `SQLAlchemyTokenStore.count_due`."""
         return len(await self._run(self._work.read, partial(self._work.due, before=before, limit=limit)))
+
+    async def _owner(self, selector: str) -> str | None:
+        if self._work.finds_owner:
+            return None
+        return await self._run(self._work.read, partial(self._work.owner, selector=selector))
 
     async def _join(self, work: Callable[[sa.Connection], _T]) -> _T:
         outer = sys.exception()
@@ -330,42 +340,56 @@ class _Work:
         self._tables = tables or token_tables(sa.MetaData())
         tokens, accounts = self._tables.tokens, self._tables.accounts
         of_account = tokens.c.account_id == sa.bindparam("of_account")
-        at_position = tokens.c.position == sa.bindparam("at_position")
+        of_selector = tokens.c.selector == sa.bindparam("of_selector")
         at_positions = tokens.c.position.in_(sa.bindparam("at_positions", expanding=True))
-        is_outstanding = sa.and_(tokens.c.state == "outstanding", tokens.c.expires_at > sa.bindparam("now"))
+        stands = tokens.c.state == _OUTSTANDING
+        is_outstanding = sa.and_(stands, tokens.c.expires_at > sa.bindparam("now"))
+        has_claim = tokens.c.claim_id.is_not(None)
+        is_live = sa.or_(is_outstanding, has_claim)
         is_due = tokens.c.keep_until < sa.bindparam("before")
+        self.finds_owner = dialect == "postgresql"
         self._lock_account = _upsert(dialect, accounts)
-        self._read = sa.select(*(tokens.c[name] for name in COLUMNS)).where(
-            tokens.c.selector == sa.bindparam("of_selector")
-        )
-        is_live = sa.or_(is_outstanding, tokens.c.claim_id.is_not(None))
-        columns = (tokens.c.position, tokens.c.selector, tokens.c.kind, tokens.c.state, tokens.c.claim_id)
-        newest_first = tokens.c.position.desc()
-        self._read_live = sa.select(*columns).where(of_account, is_live).order_by(newest_first)
-        self._read_recent = (
-            sa.select(*columns, tokens.c.created_at, is_live.label("is_live"))
-            .where(of_account, sa.or_(is_live, tokens.c.created_at >= sa.bindparam("since")))
-            .order_by(newest_first)
-        )
-        self._insert = tokens.insert()
-        self._end = tokens.update().where(at_positions).values(state=sa.bindparam("new_state"))
-        self._clear_claims = tokens.update().where(at_positions).values(claim_id=None)
-        self._use = tokens.update().where(at_position).values(state="used", claim_id=sa.bindparam("by"))
-        self._replace = (
+        self._read = sa.select(*(tokens.c[name] for name in COLUMNS)).where(of_selector)
+        self._read_owner = sa.select(tokens.c.account_id).where(of_selector)
+        self._lock_owner = _upsert_found(accounts, self._read_owner)
+        columns = (tokens.c.position, is_outstanding.label("is_outstanding"), has_claim.label("has_claim"))
+        # A current read: MySQL and MariaDB would answer another one from an earlier snapshot.
+        self._read_live = sa.select(*columns).where(of_account, is_live).with_for_update()
+        self._has_live = sa.select(sa.exists().where(of_account, is_live))
+        named = sa.select(*columns, *(tokens.c[name] for name in ("selector", "account_id", "kind", "created_at")))
+        is_recent = sa.or_(is_live, tokens.c.created_at >= sa.bindparam("since"))
+        self._read_before_add = sa.union_all(named.where(of_selector), named.where(of_account, is_recent))
+        self._insert = tokens.insert().inline()  # nobody asks for its position
+        ended = sa.case((stands, sa.bindparam("new_state", type_=sa.String)), else_=tokens.c.state)
+        self._end = tokens.update().where(at_positions).values(state=ended, claim_id=sa.null())
+        self._end_others = (
             tokens.update()
-            .where(tokens.c.selector == sa.bindparam("of_selector"))
-            .values({name: sa.bindparam(f"new_{name}") for name in REPLACED_FIELDS})
+            .where(of_account, is_live, tokens.c.selector != sa.bindparam("but"))
+            .values(state=ended, claim_id=sa.null())
+        )
+        self._use = (  # of the account that is held: a selector that was purged may have come to another
+            tokens.update()
+            .where(of_selector, of_account, is_outstanding)
+            .values(state=_USED, claim_id=sa.bindparam("by"))
+        )
+        self._read_claimed = (
+            sa.select(tokens.c.position).where(of_selector, tokens.c.claim_id == sa.bindparam("by")).with_for_update()
+        )
+        self._replace = (
+            tokens.update().where(of_selector).values({name: sa.bindparam(f"new_{name}") for name in REPLACED_FIELDS})
         )
         self._count_guess = (
             tokens.update()
-            .where(tokens.c.selector == sa.bindparam("of_selector"), tokens.c.guesses < sa.bindparam("limit"))
-            .values(guesses=tokens.c.guesses + 1)
+            .where(of_selector, tokens.c.guesses < sa.bindparam("limit"))
+            .values(guesses=tokens.c.guesses + _ONE)
         )
         taken_back = tokens.c.guesses - sa.bindparam("guesses_less")
         self._give_back = (
             tokens.update()
-            .where(tokens.c.selector == sa.bindparam("of_selector"), tokens.c.claim_id == sa.bindparam("by"))
-            .values(state="outstanding", claim_id=None, guesses=sa.case((taken_back > 0, taken_back), else_=0))
+            .where(of_selector, tokens.c.claim_id == sa.bindparam("by"))
+            .values(
+                state=_OUTSTANDING, claim_id=sa.null(), guesses=sa.case((taken_back > _ZERO, taken_back), else_=_ZERO)
+            )
         )
         self._read_due = (
             sa.select(tokens.c.position, tokens.c.account_id)
@@ -405,7 +429,8 @@ class _Work:
             raise RuntimeError("the connection given by transaction() is in no transaction: begin one first")
         self._claiming.add(transaction)
         done = work(connection)
-        _require_locks(connection)
+        if done:  # else nothing was written, and there may be no lock to speak of
+            _require_locks(connection)
         return done
 
     def require_no_claim(self, connection: sa.Connection | None) -> None:
@@ -419,25 +444,29 @@ class _Work:
 
     def add(self, connection: sa.Connection, record: TokenRecord, quotas: Sequence[Quota], keep: int) -> bool:
         self._lock(connection, record.account_id)
-        existing = self.get(connection, record.selector)
+        values = {
+            "of_selector": record.selector,
+            "of_account": record.account_id,
+            "now": seconds(record.created_at),
+            "since": min((seconds(quota.since) for quota in quotas), default=sys.maxsize),
+        }
+        found = connection.execute(self._read_before_add, values).all()
+        existing = next((row for row in found if row.selector == record.selector), None)
         if existing is not None:
             if existing.account_id != record.account_id:
                 raise DuplicateSelectorError
-            if not existing.is_outstanding(record.created_at):
+            if not existing.is_outstanding:
                 return False
             if self._put_instead(connection, record):
                 return True  # else a purge has just taken it, and it is new again
-        since = min((seconds(quota.since) for quota in quotas), default=sys.maxsize)
-        values = {"of_account": record.account_id, "now": seconds(record.created_at), "since": since}
-        found = connection.execute(self._read_recent, values).all()
-        times = [row.created_at for row in found if row.kind == record.kind]
-        if any(sum(at >= seconds(quota.since) for at in times) >= quota.count for quota in quotas):
+        others = [row for row in found if row.selector != record.selector]
+        alike = [row for row in others if row.kind == record.kind]
+        if any(sum(row.created_at >= seconds(quota.since) for row in alike) >= quota.count for quota in quotas):
             return False
-        live = [row for row in found if row.is_live]
         connection.execute(self._insert, values_of(record))
-        older = [row.position for row in live if row.state == "outstanding" and row.kind == record.kind]
-        self._mark(connection, older[keep - 1 :], "superseded")
-        self._forget_claims(connection, live)
+        newest_first = sorted((row.position for row in alike if row.is_outstanding), reverse=True)
+        claimed = [row.position for row in others if row.has_claim]
+        self._end_at(connection, [*newest_first[keep - 1 :], *claimed], "superseded")
         return True
 
     def get(self, connection: sa.Connection, selector: str) -> TokenRecord | None:
@@ -447,30 +476,36 @@ class _Work:
     def attempt(self, connection: sa.Connection, selector: str, limit: int) -> bool:
         return connection.execute(self._count_guess, {"of_selector": selector, "limit": limit}).rowcount == 1
 
-    def claim(self, connection: sa.Connection, record: TokenRecord, claim_id: str, now: datetime) -> bool:
-        self._lock(connection, record.account_id)
-        live = self.live(connection, record.account_id, now, anew=True)
-        mine = next((row for row in live if row.selector == record.selector), None)
-        if mine is None or mine.state != "outstanding":
-            return mine is not None and mine.claim_id == claim_id
-        others = [row for row in live if row is not mine]
-        self._mark(connection, [row.position for row in others if row.state == "outstanding"], "revoked")
-        self._forget_claims(connection, others)
-        connection.execute(self._use, {"at_position": mine.position, "by": claim_id})
+    def owner(self, connection: sa.Connection, selector: str) -> str | None:
+        return connection.execute(self._read_owner, {"of_selector": selector}).scalar_one_or_none()
+
+    def claim(self, connection: sa.Connection, selector: str, owner: str | None, claim_id: str, now: datetime) -> bool:
+        account_id = self._lock_of(connection, selector, owner)
+        if account_id is None:
+            return False
+        values = {"of_selector": selector, "of_account": account_id, "by": claim_id, "now": seconds(now)}
+        if connection.execute(self._use, values).rowcount != 1:
+            return connection.execute(self._read_claimed, {"of_selector": selector, "by": claim_id}).first() is not None
+        values = {"of_account": account_id, "but": selector, "now": seconds(now), "new_state": "revoked"}
+        connection.execute(self._end_others, values)
         return True
 
-    def release(self, connection: sa.Connection, record: TokenRecord, claim_id: str, *, guess: bool) -> bool:
-        self._lock(connection, record.account_id)
-        values = {"of_selector": record.selector, "by": claim_id, "guesses_less": int(guess)}
+    def release(
+        self, connection: sa.Connection, selector: str, owner: str | None, claim_id: str, *, guess: bool
+    ) -> bool:
+        if self._lock_of(connection, selector, owner) is None:
+            return False
+        values = {"of_selector": selector, "by": claim_id, "guesses_less": int(guess)}
         return connection.execute(self._give_back, values).rowcount == 1
+
+    def has_live(self, connection: sa.Connection, account_id: str, now: datetime) -> bool:
+        return bool(connection.execute(self._has_live, {"of_account": account_id, "now": seconds(now)}).scalar_one())
 
     def revoke(self, connection: sa.Connection, account_id: str, now: datetime) -> int:
         self._lock(connection, account_id)
-        live = self.live(connection, account_id, now, anew=True)
-        outstanding = [row.position for row in live if row.state == "outstanding"]
-        self._mark(connection, outstanding, "revoked")
-        self._forget_claims(connection, live)
-        return len(outstanding)
+        live = connection.execute(self._read_live, {"of_account": account_id, "now": seconds(now)}).all()
+        self._end_at(connection, [row.position for row in live], "revoked")
+        return sum(row.is_outstanding for row in live)
 
     def due(self, connection: sa.Connection, before: datetime, limit: int) -> Sequence[Any]:
         return connection.execute(self._read_due, {"before": seconds(before), "limit": limit}).all()
@@ -485,30 +520,32 @@ class _Work:
         for some in _in_parts(sorted({row.account_id for row in due})):
             connection.execute(self._delete_accounts, {"of_accounts": some})
 
-    def live(self, connection: sa.Connection, account_id: str, now: datetime, *, anew: bool = False) -> Sequence[Any]:
-        """The account's records that are outstanding or hold a claim, newest first.
-
-        `anew`: not as of an earlier read of this transaction, which MySQL and MariaDB would answer from a snapshot.
-        """
-        read = self._read_live.with_for_update() if anew else self._read_live
-        return connection.execute(read, {"of_account": account_id, "now": seconds(now)}).all()
-
     def _lock(self, connection: sa.Connection, account_id: str) -> None:
-        """Hold the account until the transaction's end. The first time on a connection, see that it does."""
+        """Hold the account until the transaction's end."""
         connection.execute(self._lock_account, {"account_id": account_id})
+        self._require_hold(connection)
+
+    def _lock_of(self, connection: sa.Connection, selector: str, owner: str | None) -> str | None:
+        """Hold the account whose record this is: `owner`, unless the database finds it by itself."""
+        if self.finds_owner:
+            owner = connection.execute(self._lock_owner, {"of_selector": selector}).scalar_one_or_none()
+            if owner is not None:
+                self._require_hold(connection)
+        elif owner is not None:
+            self._lock(connection, owner)
+        return owner
+
+    def _require_hold(self, connection: sa.Connection) -> None:
+        """The first time on a connection, see that a lock lasts."""
         if _CHECKED not in connection.info:
             _require_locks(connection)
             _require_isolation(connection, joins=self._joins)
             connection.info[_CHECKED] = True
 
-    def _mark(self, connection: sa.Connection, positions: Sequence[int], state: str) -> None:
+    def _end_at(self, connection: sa.Connection, positions: Sequence[int], new_state: str) -> None:
+        """Outstanding records come to this state, and those that hold a claim lose it."""
         if positions:
-            connection.execute(self._end, {"at_positions": positions, "new_state": state})
-
-    def _forget_claims(self, connection: sa.Connection, live: Sequence[Any]) -> None:
-        positions = [row.position for row in live if row.claim_id is not None]
-        if positions:
-            connection.execute(self._clear_claims, {"at_positions": positions})
+            connection.execute(self._end, {"at_positions": positions, "new_state": new_state})
 
     def _put_instead(self, connection: sa.Connection, record: TokenRecord) -> bool:
         values = {f"new_{name}": value for name, value in values_of(record, REPLACED_FIELDS).items()}
@@ -522,6 +559,13 @@ def _upsert(dialect: str, accounts: sa.Table) -> sa.Insert:
     dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     into = dialect_insert(accounts)
     return into.on_conflict_do_update(index_elements=["account_id"], set_={"account_id": into.excluded.account_id})
+
+
+def _upsert_found(accounts: sa.Table, account_ids: sa.Select[Any]) -> sa.Executable:
+    """On PostgreSQL, which locks no row that it reads meanwhile: MySQL would, and two of these meet in a deadlock."""
+    into = postgresql.insert(accounts).from_select(["account_id"], account_ids)
+    key = {"account_id": into.excluded.account_id}
+    return into.on_conflict_do_update(index_elements=["account_id"], set_=key).returning(accounts.c.account_id)
 
 
 def _in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:

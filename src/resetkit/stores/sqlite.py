@@ -61,18 +61,26 @@ _REPLACE: Final = (
     f"UPDATE resetkit_tokens SET {', '.join(f'{name} = ?' for name in REPLACED_FIELDS)} WHERE selector = ?"
 )
 _COUNT: Final = "SELECT count(*) FROM resetkit_tokens WHERE account_id = ? AND kind = ? AND created_at >= ?"
-_SUPERSEDE: Final = """UPDATE resetkit_tokens SET state = 'superseded' WHERE position IN (
-    SELECT position FROM resetkit_tokens
-    WHERE account_id = ? AND kind = ? AND state = 'outstanding' AND expires_at > ?
-    ORDER BY position DESC LIMIT -1 OFFSET ?)"""
-_CLEAR_CLAIMS: Final = "UPDATE resetkit_tokens SET claim_id = NULL WHERE account_id = ? AND claim_id IS NOT NULL"
+_SUPERSEDE: Final = """UPDATE resetkit_tokens
+    SET claim_id = NULL, state = CASE state WHEN 'outstanding' THEN 'superseded' ELSE state END
+    WHERE account_id = ? AND (claim_id IS NOT NULL OR position IN (
+        SELECT position FROM resetkit_tokens
+        WHERE account_id = ? AND kind = ? AND state = 'outstanding' AND expires_at > ?
+        ORDER BY position DESC LIMIT -1 OFFSET ?))"""
 _ATTEMPT: Final = "UPDATE resetkit_tokens SET guesses = guesses + 1 WHERE selector = ? AND guesses < ?"
-_CLAIM: Final = "UPDATE resetkit_tokens SET state = 'used', claim_id = ? WHERE selector = ?"
+_USE: Final = """UPDATE resetkit_tokens SET state = 'used', claim_id = ?
+    WHERE selector = ? AND state = 'outstanding' AND expires_at > ?"""
+_END_OTHERS: Final = """UPDATE resetkit_tokens
+    SET claim_id = NULL, state = CASE state WHEN 'outstanding' THEN 'revoked' ELSE state END
+    WHERE account_id = (SELECT account_id FROM resetkit_tokens WHERE selector = ?) AND selector <> ?
+    AND (state = 'outstanding' AND expires_at > ? OR claim_id IS NOT NULL)"""
+_CLAIMED: Final = "SELECT 1 FROM resetkit_tokens WHERE selector = ? AND claim_id = ?"
 _RELEASE: Final = """UPDATE resetkit_tokens
     SET state = 'outstanding', claim_id = NULL, guesses = max(0, guesses - ?)
     WHERE selector = ? AND claim_id = ?"""
 _REVOKE: Final = """UPDATE resetkit_tokens SET state = 'revoked'
     WHERE account_id = ? AND state = 'outstanding' AND expires_at > ?"""
+_CLEAR_CLAIMS: Final = "UPDATE resetkit_tokens SET claim_id = NULL WHERE account_id = ? AND claim_id IS NOT NULL"
 _DUE: Final = "SELECT position FROM resetkit_tokens WHERE keep_until < ? ORDER BY keep_until LIMIT ?"
 _PURGE: Final = f"DELETE FROM resetkit_tokens WHERE position IN ({_DUE})"
 
@@ -127,8 +135,7 @@ class SQLiteTokenStore:
                 if _count(connection, account, kind, seconds(quota.since)) >= quota.count:
                     return False
             connection.execute(_INSERT, tuple(values_of(record).values()))
-            connection.execute(_SUPERSEDE, (account, kind, now, keep))
-            connection.execute(_CLEAR_CLAIMS, (account,))
+            connection.execute(_SUPERSEDE, (account, account, kind, now, keep))
             return True
 
     def get(self, selector: str, /) -> TokenRecord | None:
@@ -144,14 +151,11 @@ class SQLiteTokenStore:
     def claim(self, selector: str, /, *, claim_id: str, now: datetime) -> bool:
         """See `TokenStore.claim`."""
         with self._transaction() as connection:
-            record = _read(connection, selector)
-            if record is None:
-                return False
-            if not record.is_outstanding(now):
-                return record.claim_id == claim_id
-            _revoke(connection, record.account_id, now)
-            connection.execute(_CLAIM, (claim_id, selector))
-            return True
+            at = seconds(now)
+            if connection.execute(_USE, (claim_id, selector, at)).rowcount == 1:
+                connection.execute(_END_OTHERS, (selector, selector, at))
+                return True
+            return connection.execute(_CLAIMED, (selector, claim_id)).fetchone() is not None
 
     def release(self, selector: str, /, *, claim_id: str, guess: bool) -> bool:
         """See `TokenStore.release`."""
@@ -161,7 +165,9 @@ class SQLiteTokenStore:
     def revoke(self, account_id: str, /, *, now: datetime) -> int:
         """See `TokenStore.revoke`."""
         with self._transaction() as connection:
-            return _revoke(connection, account_id, now)
+            count = connection.execute(_REVOKE, (account_id, seconds(now))).rowcount
+            connection.execute(_CLEAR_CLAIMS, (account_id,))
+            return count
 
     def purge(self, *, before: datetime, limit: int) -> int:
         """See `TokenStore.purge`."""
@@ -372,9 +378,3 @@ def _replace(connection: sqlite3.Connection, existing: TokenRecord, record: Toke
 def _count(connection: sqlite3.Connection, account_id: str, kind: str, since: int) -> int:
     (count,) = connection.execute(_COUNT, (account_id, kind, since)).fetchone()
     return int(count)
-
-
-def _revoke(connection: sqlite3.Connection, account_id: str, now: datetime) -> int:
-    count = connection.execute(_REVOKE, (account_id, seconds(now))).rowcount
-    connection.execute(_CLEAR_CLAIMS, (account_id,))
-    return count
