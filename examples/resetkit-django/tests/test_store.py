@@ -70,7 +70,7 @@ def empty(path: Path) -> None:
 class OnDatabase:
     """What both classes share."""
 
-    examples = 15  # enough for every run; without it, a hundred
+    examples = 8  # enough for every run; without it, a hundred
     path: Path
 
     @pytest.fixture(autouse=True)
