@@ -91,12 +91,18 @@ class Server:
         self._options = options
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, **QUIET, **self._options)
+        """Again and again for a while: the children of one that was killed may still hold what it had."""
         deadline = time.monotonic() + _PATIENCE
+        self._launch()
         while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise RuntimeError(f"{self._command[0]} did not start")
             time.sleep(_PAUSE)
+            if self._process.poll() is not None:
+                self._launch()
+
+    def _launch(self) -> None:
+        self._process = subprocess.Popen(self._command, **QUIET, **self._options)
 
     def stop(self) -> None:
         self._process.send_signal(self._end)
