@@ -65,6 +65,14 @@ def test_every_excerpt_stands_in_an_example(page: Path) -> None:
         assert any(each in text for each in indented for text in examples), excerpt
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_program_that_a_console_block_runs_is_there(page: Path) -> None:
+    """The long measurements are run by hand; benchmarks, site, demo, check and kits have tests of their own."""
+    blocks = re.findall(r"^```console\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    named = re.findall(r"\b(?:tests|docs|examples)/[\w./-]+", "\n".join(blocks))
+    assert [each for each in named if not (ROOT / each).exists()] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_function_to_copy_for_a_new_password_says_what_became_of_it(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
