@@ -131,7 +131,7 @@ def lines(title: str, panels: Panels, *, unit: str, below: str) -> str:
             y = up.place(tick)
             parts.append(f'<line class="grid" x1="{left:.1f}" x2="{left + wide:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
             if number == 0:
-                said = time(tick) if unit == "µs" else count(tick)
+                said = time(tick) if unit == "time" else count(tick)
                 parts.append(f'<text class="small" x="{left - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">{said}</text>')
         for x in points:
             said = count(x).replace(",000,000", " M").replace(",000", " k")
@@ -196,7 +196,7 @@ def records(figures: Figures) -> str:
     given = {
         engine: {name: sorted(curve.items()) for name, curve in curves.items()} for engine, curves in panels.items()
     }
-    return lines("What one reset takes in a store: add, get and claim", given, unit="µs", below="records")
+    return lines("What one reset takes in a store: add, get and claim", given, unit="time", below="records")
 
 
 def workers(figures: Figures) -> str:
