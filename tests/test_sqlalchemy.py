@@ -767,3 +767,17 @@ class TestBadInput:
         assert raised.value.orig is None
         assert "alice-the-account" not in f"{raised.value!s} {raised.value!r} {raised.value.args}"
         assert raised.value.params is None
+
+
+def test_a_claim_uses_no_record_of_another_account_than_the_one_it_holds(tmp_path: Path) -> None:
+    """A selector that was purged may have come to another account between the look for its owner and the lock."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/tokens.sqlite3")
+    store = SQLAlchemyTokenStore(engine)
+    store.create_tables()
+    kept = record()
+    assert store.add(kept, quotas=(), keep=1)
+    with engine.begin() as connection:
+        assert not store._work.claim(connection, kept.selector, "who had it before", claim_id="a", now=NOW)
+    assert store.get(kept.selector) == kept
+    assert store.claim(kept.selector, claim_id="a", now=NOW)
+    engine.dispose()
