@@ -510,7 +510,7 @@ def a_hasher_that_takes_all() -> Ports:
 
 class ClaimIgnoresSiblings(MemoryTokenStore):
     @override
-    def _revoke(self, account_id: str, now: datetime) -> int:
+    def _revoke(self, account_id: str, now: datetime, *, spared: TokenRecord | None = None) -> int:
         self._clear_claims(account_id)
         return 0
 

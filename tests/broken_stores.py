@@ -184,7 +184,7 @@ class ClaimLocksTheRecordOnly(MemoryTokenStore):
 class ClaimIgnoresSiblings(MemoryTokenStore):
     """Marks the record used and forgets the account's other tokens."""
 
-    def _revoke(self, account_id: str, now: datetime) -> int:
+    def _revoke(self, account_id: str, now: datetime, *, spared: TokenRecord | None = None) -> int:
         self._clear_claims(account_id)
         return 0
 
@@ -259,8 +259,8 @@ class LosingClaimEndsSiblings(MemoryTokenStore):
 class RevokeForgetsExpiry(MemoryTokenStore):
     """Ends whatever says outstanding, expired or not."""
 
-    def _revoke(self, account_id: str, now: datetime) -> int:
-        return super()._revoke(account_id, now - timedelta(days=999))
+    def _revoke(self, account_id: str, now: datetime, *, spared: TokenRecord | None = None) -> int:
+        return super()._revoke(account_id, now - timedelta(days=999), spared=spared)
 
 
 @breaks("test_a_quota_holds_against_simultaneous_adds")

@@ -38,8 +38,8 @@ class MemoryTokenStore:
                     return False
             self._put(record)
             self._selectors[record.account_id].append(record.selector)
-            outstanding = [other for other in (*of_kind, record) if other.is_outstanding(now)]
-            for other in outstanding[:-keep]:
+            outstanding = [other for other in of_kind if other.is_outstanding(now)]
+            for other in outstanding[: max(0, len(outstanding) + 1 - keep)]:
                 self._put(replace(other, state="superseded"))
             self._clear_claims(record.account_id)
             return True
@@ -75,7 +75,7 @@ class MemoryTokenStore:
                 return False
             if not record.is_outstanding(now):
                 return record.claim_id == claim_id
-            self._revoke(record.account_id, now)
+            self._revoke(record.account_id, now, spared=record)
             self._put(replace(record, state="used", claim_id=claim_id))
             return True
 
@@ -127,8 +127,9 @@ class MemoryTokenStore:
         if not selectors:
             del self._selectors[record.account_id]
 
-    def _revoke(self, account_id: str, now: datetime) -> int:
-        outstanding = [record for record in self._of(account_id) if record.is_outstanding(now)]
+    def _revoke(self, account_id: str, now: datetime, *, spared: TokenRecord | None = None) -> int:
+        records = self._of(account_id)
+        outstanding = [record for record in records if record is not spared and record.is_outstanding(now)]
         for record in outstanding:
             self._put(replace(record, state="revoked"))
         self._clear_claims(account_id)
