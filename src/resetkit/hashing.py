@@ -74,10 +74,10 @@ class Argon2TokenHasher:
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
-        if not self._keys:
+        if self._keys.signing is None:
             return self._hasher.hash(secret)
         key_id, key = self._keys.signing
-        return f"{_KEYED}${key_id}{self._hasher.hash(_mac(key, secret))}"
+        return f"{_KEYED}${key_id}{self._hasher.hash(SecretBytes(_mac(key, secret)))}"
 
     def verify(self, stored: str, secret: bytes, /) -> bool:
         """Whether `stored` was made from `secret`. Any text is taken; what no hasher made is False."""
@@ -95,13 +95,14 @@ class KeyedTokenHasher:
 
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool = False) -> None:
         self._keys = _KeyRing(keys, accept_unkeyed=accept_unkeyed)
-        if not self._keys:
+        if self._keys.signing is None:
             raise ConfigurationError("KeyedTokenHasher needs at least one key: secrets.token_bytes(32) makes one")
+        self._signing = self._keys.signing
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
         salt = secrets.token_bytes(_SALT_BYTES)
-        key_id, key = self._keys.signing
+        key_id, key = self._signing
         return f"{_KEYED}${key_id}${salt.hex()}${_mac(key, salt + secret).hex()}"
 
     def verify(self, stored: str, secret: bytes, /) -> bool:
@@ -110,42 +111,35 @@ class KeyedTokenHasher:
 
 
 class _KeyRing(Confidential):
-    """Keys by the id that a stored hash names, and whether one without a key is taken.
+    """Keys by the id that a stored hash names, which of them signs, and whether a hash without a key is taken.
 
     Each is an HMAC to go on from, for setting it up takes as long as a message. The bytes of a key are not kept.
     """
 
-    __slots__ = ("_keys", "least_variety", "takes_unkeyed")
+    __slots__ = ("by_id", "least_variety", "signing", "takes_unkeyed")
 
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool) -> None:
         if isinstance(keys, bytes | bytearray | str):
             raise ConfigurationError("keys must be a list of keys, newest first, not one key")
-        self._keys: dict[str, hmac.HMAC] = {}
+        self.by_id: dict[str, hmac.HMAC] = {}
         self.least_variety = 256  # different bytes in a key
         for key in keys:
             if len(check_type("each key", key, bytes)) < MIN_KEY_BYTES:
                 raise ConfigurationError(f"each key must have {MIN_KEY_BYTES} bytes or more: secrets.token_bytes(32)")
             keyed = hmac.new(key, digestmod=hashlib.sha256)
-            self._keys.setdefault(_mac(keyed, b"resetkit key id")[:8].hex(), keyed)
+            self.by_id.setdefault(_mac(keyed, b"resetkit key id")[:8].hex(), keyed)
             self.least_variety = min(self.least_variety, len(set(key)))
-        self.takes_unkeyed = accept_unkeyed or not self._keys
+        self.signing = next(iter(self.by_id.items()), None)  # the newest key, and its id
+        self.takes_unkeyed = accept_unkeyed or not self.by_id
 
     def __bool__(self) -> bool:
-        return bool(self._keys)
-
-    @property
-    def signing(self) -> tuple[str, hmac.HMAC]:
-        """The newest key, and its id."""
-        return next(iter(self._keys.items()))
-
-    def find(self, key_id: str) -> hmac.HMAC | None:
-        return self._keys.get(key_id)
+        return bool(self.by_id)
 
 
-def _mac(keyed: hmac.HMAC, message: bytes) -> SecretBytes:
+def _mac(keyed: hmac.HMAC, message: bytes) -> bytes:
     fresh = keyed.copy()
     fresh.update(message)
-    return SecretBytes(fresh.digest())
+    return fresh.digest()
 
 
 def _verify(stored: str, secret: bytes, keys: _KeyRing) -> bool:
@@ -155,19 +149,18 @@ def _verify(stored: str, secret: bytes, keys: _KeyRing) -> bool:
         return keys.takes_unkeyed and _verify_argon2(stored, secret)
     scheme, _, named = stored.partition("$")
     key_id, _, rest = named.partition("$")
-    key = keys.find(key_id)
+    key = keys.by_id.get(key_id)
     if scheme != _KEYED or key is None:
         return False
     if rest.startswith(_ARGON2[1:]):
-        return _verify_argon2(f"${rest}", _mac(key, secret))
+        return _verify_argon2(f"${rest}", SecretBytes(_mac(key, secret)))
     return _verify_mac(rest, secret, key)
 
 
 def _verify_mac(rest: str, secret: bytes, key: hmac.HMAC) -> bool:
     salt, _, mac = rest.partition("$")
     try:
-        expected = _mac(key, bytes.fromhex(salt) + secret)
-        return hmac.compare_digest(expected, bytes.fromhex(mac))
+        return hmac.compare_digest(_mac(key, bytes.fromhex(salt) + secret), bytes.fromhex(mac))
     except ValueError:
         return False
 
