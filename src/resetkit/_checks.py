@@ -24,9 +24,9 @@ _BREAKING: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Where an encoded word begins (RFC 2047): mail software that decodes one finds other text, line breaks included.
 _ENCODED_WORD: Final = "=?"
 
-# Beside those, what separates, quotes or comments in an address list (RFC 5322, 3.2.3 "specials", and white
-# space). An address with a quoted local part is refused: mail software disagrees on where it goes.
-_ADDRESS_SPECIALS: Final = frozenset('()<>[]:;\\,"')
+# Beside those, what separates, quotes or comments in an address list (RFC 5322, 3.2.3 "specials", and the one white
+# space that is printable). An address with a quoted local part is refused: mail software disagrees on where it goes.
+_ADDRESS_SPECIALS: Final = frozenset('()<>[]:;\\," ')
 
 
 def is_single_line(text: str) -> bool:
@@ -61,8 +61,7 @@ def require_text(name: str, value: object) -> str:
 
 def require_secret(name: str, value: object) -> Secret:
     """`value` as `require_text` takes it, hidden from the locals that a traceback may show."""
-    text = require_text(name, value)
-    return text if isinstance(text, Secret) else Secret(text)
+    return value if isinstance(value, Secret) else Secret(require_text(name, value))
 
 
 def check_type(name: str, value: object, kind: type[T]) -> T:
@@ -88,17 +87,17 @@ def check_text(name: str, value: object) -> str:
 
 def check_id(name: str, value: object) -> str:
     """`value`, if every store can hold it and tell it from others byte for byte."""
+    if isinstance(value, str) and is_id(value):
+        return value
     text = check_text(name, value)
-    if not 1 <= len(text) <= MAX_ID_LENGTH:
-        raise ConfigurationError(f"{name} must have 1 to {MAX_ID_LENGTH} characters, not {len(text)}")
-    return text
+    raise ConfigurationError(f"{name} must have 1 to {MAX_ID_LENGTH} characters, not {len(text)}")
 
 
 def check_address(name: str, value: object) -> str:
     """`value`, if it is one plain mail address that no mail software can read as two or as another."""
     text = check_text(name, value)
     local, _, domain = text.partition("@")
-    plain = text.isprintable() and not any(char in _ADDRESS_SPECIALS or char.isspace() for char in text)
+    plain = text.isprintable() and _ADDRESS_SPECIALS.isdisjoint(text)
     labelled = "@" not in domain and all(domain.split("."))
     if not (local and labelled and plain and _ENCODED_WORD not in text and len(text) <= MAX_ADDRESS_LENGTH):
         raise ConfigurationError(f"{name} must be one plain address such as user@example.org")
@@ -107,10 +106,10 @@ def check_address(name: str, value: object) -> str:
 
 def check_ascii(name: str, value: object) -> str:
     """`value`, if it is non-empty printable ASCII, as hashes and selectors are."""
-    text = check_type(name, value, str)
-    if not (text and text.isascii() and text.isprintable()):
-        raise ConfigurationError(f"{name} must be non-empty printable ASCII text")
-    return text
+    if isinstance(value, str) and value and value.isascii() and value.isprintable():
+        return value
+    check_type(name, value, str)
+    raise ConfigurationError(f"{name} must be non-empty printable ASCII text")
 
 
 def check_whole(name: str, value: object, *, least: int, most: int | None = None) -> int:

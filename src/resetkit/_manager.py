@@ -41,7 +41,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -274,7 +273,8 @@ class Engine:
         Raises ThrottledError, and InvalidRequestError for what is no text.
         """
         identifier = require_secret("identifier", identifier)
-        _optional_text("client", client)
+        if client is not None:
+            require_text("client", client)
         if code is not True and code is not False:
             raise InvalidRequestError("code must be True or False")
         context = clean_context(context)
@@ -472,13 +472,24 @@ class Engine:
         code_expires_at = now + self._policy.code_lifetime if code else None
         link_secret = make_secret(secrets.token_bytes(SECRET_BYTES))
         typed_secret = make_code(secrets.token_bytes(SECRET_BYTES)) if code else None
-        bound = partial(
-            bind, realm=self._realm, kind=kind, selector=selector, account_id=account_id, stamp_digest=stamp
-        )
-        link_hash = await self._hash(bound("link", link_secret, expires_at=expires_at))
+
+        async def hashed(part: Part, secret: Secret, expires_at: datetime) -> Secret:
+            material = bind(
+                part,
+                secret,
+                realm=self._realm,
+                kind=kind,
+                selector=selector,
+                account_id=account_id,
+                stamp_digest=stamp,
+                expires_at=expires_at,
+            )
+            return Secret(await self._runtime.compute(self._hasher.hash, material))
+
+        link_hash = await hashed("link", link_secret, expires_at)
         code_hash = None
         if typed_secret is not None and code_expires_at is not None:
-            code_hash = await self._hash(bound("code", typed_secret, expires_at=code_expires_at))
+            code_hash = await hashed("code", typed_secret, code_expires_at)
         record = TokenRecord(
             selector=selector,
             account_id=account_id,
@@ -493,9 +504,6 @@ class Engine:
         )
         return Draft(record, link_token(selector, link_secret), typed_secret)
 
-    async def _hash(self, bound: bytes) -> Secret:
-        return Secret(await self._runtime.compute(self._hasher.hash, bound))
-
     # The visitor comes back: steps 9 to 11, and 13 for a look.
 
     async def check_token(self, token: str, *, client: str | None = None) -> ResetTicket:
@@ -504,7 +512,8 @@ class Engine:
         Raises InvalidTokenError with its reason, ThrottledError, InvalidRequestError.
         """
         token = require_secret("token", token)
-        _optional_text("client", client)
+        if client is not None:
+            require_text("client", client)
         record, expires_at, _ = await self._match(token, client, {})
         account = _checked_account(await self._accounts.get(record.account_id))
         self._require_fresh(record, account)
@@ -579,7 +588,8 @@ class Engine:
         token, new_password = hidden(token), hidden(new_password)
         require_text("token", token)
         require_text("new_password", new_password)
-        _optional_text("client", client)
+        if client is not None:
+            require_text("client", client)
         context = clean_context(context)
         self._require_open()
         self._refuse_password(new_password)
@@ -731,12 +741,12 @@ class Engine:
             raise RuntimeError("this manager was closed: make one for the life of the application, and close it last")
 
     def _now(self) -> datetime:
-        now = check_type("what clock returns", self._clock(), datetime)
-        if now.tzinfo is not UTC:
-            if now.utcoffset() is None:
-                raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
-            now = now.astimezone(UTC)
-        return now.replace(microsecond=0) if now.microsecond else now
+        now = self._clock()
+        if type(now) is datetime and now.tzinfo is UTC and not now.microsecond:
+            return now
+        if check_type("what clock returns", now, datetime).utcoffset() is None:
+            raise ConfigurationError("clock must return aware datetimes: datetime.now(UTC)")
+        return now.astimezone(UTC).replace(microsecond=0)
 
     def _emit(self, event: Event) -> None:
         try:
@@ -776,14 +786,9 @@ def _seconds(since: datetime, now: datetime) -> int:
     return max(0, int((now - since).total_seconds()))
 
 
-def _optional_text(name: str, value: object) -> None:
-    if value is not None:
-        require_text(name, value)
-
-
 def _decided(answer: object) -> bool:
     """An adapter's yes or no. Anything else, a forgotten coroutine above all, must not count as a yes."""
-    return check_type("what an adapter decides", answer, bool)
+    return answer if answer is True or answer is False else check_type("what an adapter decides", answer, bool)
 
 
 def _checked_account(found: object) -> Account | None:

@@ -131,8 +131,9 @@ def bind(
 ) -> SecretBytes:
     """The bytes that are hashed and kept for one part of a token."""
     expiry = str(int(expires_at.timestamp()))
-    parts = (realm, kind, part, selector, account_id, stamp_digest, expiry, secret)
-    return SecretBytes(digest(_VERSION, "secret", *parts))
+    return SecretBytes(
+        digest(_VERSION, "secret", realm, kind, part, selector, account_id, stamp_digest, expiry, secret)
+    )
 
 
 def stored_part(record: TokenRecord, part: Part) -> tuple[str, datetime] | None:
