@@ -1,4 +1,10 @@
-"""The work of a store as a careful author would write it by hand, with a driver and few statements.
+"""The same work as a careful author would write it by hand, for what resetkit takes more.
+
+`TokensByHand` is the least that can be issued and looked at, in memory: the same digests, record and answer, in one
+function each. What is missing: checks of what comes in, hidden secrets, frozen values, events, ports and their second
+colour.
+
+The others are the work of a store, with a driver and few statements.
 
 What `measure_scale.py` compares the stores with. The promises are those of `TokenStore`: a row of its own orders the
 operations of an account, quotas are counted and siblings end in the same transaction. What is missing: the second
@@ -6,10 +12,19 @@ delivery of a job, tries after a deadlock, and records, for a row comes back as 
 stands alone has no transaction around it.
 """
 
+import hashlib
+import heapq
+import hmac
+import secrets
 import sqlite3
+import threading
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+from harness import KEY, LINK
+from resetkit import AccountDirectory
 from resetkit.stores._rows import COLUMNS
 from site_records import Row
 
@@ -21,6 +36,97 @@ SELECTOR, ACCOUNT, KIND, CREATED_AT, KEEP_UNTIL = (
 
 Quotas = Sequence[tuple[int, int]]
 """Counts, and the second since which they count: two of them or, but for MariaDB, none."""
+
+
+class RecordByHand:
+    __slots__ = COLUMNS
+
+    def __init__(
+        self,
+        selector: str,
+        account_id: str,
+        link_hash: str,
+        stamp_digest: str,
+        created_at: datetime,
+        expires_at: datetime,
+        keep_until: datetime,
+    ) -> None:
+        self.selector = selector
+        self.account_id = account_id
+        self.kind = "operator"
+        self.link_hash = link_hash
+        self.code_hash = None
+        self.stamp_digest = stamp_digest
+        self.created_at = created_at
+        self.expires_at = expires_at
+        self.code_expires_at = None
+        self.keep_until = keep_until
+        self.guesses = 0
+        self.state = "outstanding"
+        self.claim_id = None
+
+
+class TokensByHand:
+    """Issues and looks at tokens over the same accounts; the answers are tuples."""
+
+    def __init__(self, accounts: AccountDirectory) -> None:
+        self._accounts = accounts
+        self._records: dict[str, RecordByHand] = {}
+        self._selectors: dict[str, list[str]] = {}
+        self._keep: list[tuple[datetime, str]] = []
+        self._lock = threading.Lock()
+        self._keyed = hmac.new(KEY, digestmod=hashlib.sha256)
+
+    def issue(self, account_id: str) -> tuple[str, str, datetime]:
+        account = self._accounts.get(account_id)
+        if account is None or not account.can_reset:
+            raise LookupError
+        drawn = secrets.token_bytes(64)
+        selector, secret, salt = drawn[:16].hex(), drawn[16:48].hex(), drawn[48:]
+        stamp = _stamp(account_id, selector, account.email, account.stamp)
+        now = datetime.fromtimestamp(int(time.time()), UTC)
+        expires_at = now + timedelta(days=1)
+        keep_until = expires_at + timedelta(days=7)
+        mac = self._mac(salt, account_id, selector, stamp, expires_at, secret).hex()
+        record = RecordByHand(
+            selector, account_id, f"hmac-sha256$key-id${salt.hex()}${mac}", stamp, now, expires_at, keep_until
+        )
+        with self._lock:
+            self._records[selector] = record
+            self._selectors.setdefault(account_id, []).append(selector)
+            heapq.heappush(self._keep, (keep_until, selector))
+        token = selector + secret
+        return token, LINK.replace("{token}", token), expires_at
+
+    def check(self, token: str) -> tuple[str, datetime]:
+        selector, secret = token[:32], token[32:]
+        with self._lock:
+            record = self._records[selector]
+        _, _, salt, mac = record.link_hash.split("$")
+        account_id, expires_at = record.account_id, record.expires_at
+        expected = self._mac(bytes.fromhex(salt), account_id, selector, record.stamp_digest, expires_at, secret)
+        if not hmac.compare_digest(expected, bytes.fromhex(mac)):
+            raise LookupError
+        if record.state != "outstanding" or datetime.fromtimestamp(int(time.time()), UTC) >= expires_at:
+            raise LookupError
+        account = self._accounts.get(account_id)
+        if account is None or not account.can_reset:
+            raise LookupError
+        if not hmac.compare_digest(_stamp(account_id, selector, account.email, account.stamp), record.stamp_digest):
+            raise LookupError
+        return account_id, expires_at
+
+    def _mac(self, salt: bytes, account_id: str, selector: str, stamp: str, expires_at: datetime, secret: str) -> bytes:
+        expiry = int(expires_at.timestamp())
+        bound = f"resetkit-1\0secret\0\0operator\0link\0{selector}\0{account_id}\0{stamp}\0{expiry}\0{secret}"
+        keyed = self._keyed.copy()
+        keyed.update(salt + hashlib.sha256(bound.encode()).digest())
+        return keyed.digest()
+
+
+def _stamp(account_id: str, selector: str, email: str, stamp: str) -> str:
+    kept = f"resetkit-1\0stamp\0\0{account_id}\0{selector}\0{email}\0{stamp}"
+    return hashlib.sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class ByHand(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 from itsdangerous import URLSafeTimedSerializer
 
 from benchmarks.measure import OURS, Batch, Effort, Figure, compare, manager, peer
+from by_hand import TokensByHand
 from harness import KEY, ManyAccounts
 from resetkit import ResetManager
 from resetkit.testing.timing import addresses
@@ -20,8 +21,10 @@ ADDRESSES = addresses(CALLS)
 
 
 def figures(effort: Effort) -> list[Figure]:
-    issue = {OURS: ours_issue, DJANGO: django_issue, ITSDANGEROUS: dumps, PYJWT: encode, "HMAC alone": hmac_issue}
-    check = {OURS: ours_check, DJANGO: django_check, ITSDANGEROUS: loads, PYJWT: decode, "HMAC alone": hmac_check}
+    issue = {OURS: ours_issue, DJANGO: django_issue, ITSDANGEROUS: dumps, PYJWT: encode}
+    check = {OURS: ours_check, DJANGO: django_check, ITSDANGEROUS: loads, PYJWT: decode}
+    issue |= {BARE: bare_issue, "HMAC alone": hmac_issue}
+    check |= {BARE: bare_check, "HMAC alone": hmac_check}
     redeem = {OURS: ours_redeem, DJANGO: django_redeem}
     return [
         *compare("issue", issue, rounds=effort.rounds, calls=CALLS),
@@ -115,6 +118,18 @@ def decode(count: int) -> Batch:
     tokens = [jwt.make_token(each) for each in ADDRESSES[:count]]
     assert jwt.read_token(tokens[0])
     return jwt.read_token, tokens
+
+
+BARE = "the same, bare"
+
+
+def bare_issue(count: int) -> Batch:
+    return TokensByHand(ManyAccounts(ADDRESSES[:count])).issue, [str(number) for number in range(count)]
+
+
+def bare_check(count: int) -> Batch:
+    bare = TokensByHand(ManyAccounts(ADDRESSES[:count]))
+    return bare.check, [bare.issue(str(number))[0] for number in range(count)]
 
 
 def hmac_issue(count: int) -> Batch:
