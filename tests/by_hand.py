@@ -1,8 +1,8 @@
 """The same work as a careful author would write it by hand, for what resetkit takes more.
 
 `TokensByHand` is the least that can be issued and looked at, in memory: the same digests, record and answer, in one
-function each. What is missing: checks of what comes in, hidden secrets, frozen values, events, ports and their second
-colour.
+function for each step. What is missing: checks of what comes in, hidden secrets, frozen values, events, ports and
+their second colour.
 
 The others are the work of a store, with a driver and few statements.
 
@@ -71,9 +71,9 @@ class TokensByHand:
 
     def __init__(self, accounts: AccountDirectory) -> None:
         self._accounts = accounts
-        self._records: dict[str, RecordByHand] = {}
+        self._records: dict[str, Any] = {}
         self._selectors: dict[str, list[str]] = {}
-        self._keep: list[tuple[datetime, str]] = []
+        self._by_time: list[tuple[datetime, str]] = []
         self._lock = threading.Lock()
         self._keyed = hmac.new(KEY, digestmod=hashlib.sha256)
 
@@ -81,42 +81,45 @@ class TokensByHand:
         account = self._accounts.get(account_id)
         if account is None or not account.can_reset:
             raise LookupError
-        drawn = secrets.token_bytes(64)
-        selector, secret, salt = drawn[:16].hex(), drawn[16:48].hex(), drawn[48:]
-        stamp = _stamp(account_id, selector, account.email, account.stamp)
-        now = datetime.fromtimestamp(int(time.time()), UTC)
+        selector, secret, salt = draw()
+        stamp = digest_stamp(account_id, selector, account.email, account.stamp)
+        now = read_clock()
         expires_at = now + timedelta(days=1)
         keep_until = expires_at + timedelta(days=7)
-        mac = self._mac(salt, account_id, selector, stamp, expires_at, secret).hex()
-        record = RecordByHand(
-            selector, account_id, f"hmac-sha256$key-id${salt.hex()}${mac}", stamp, now, expires_at, keep_until
-        )
-        with self._lock:
-            self._records[selector] = record
-            self._selectors.setdefault(account_id, []).append(selector)
-            heapq.heappush(self._keep, (keep_until, selector))
-        token = selector + secret
-        return token, LINK.replace("{token}", token), expires_at
+        mac = self.mac(salt, account_id, selector, stamp, expires_at, secret).hex()
+        link_hash = f"hmac-sha256$key-id${salt.hex()}${mac}"
+        self.keep(RecordByHand(selector, account_id, link_hash, stamp, now, expires_at, keep_until))
+        return answer(selector + secret, expires_at)
 
     def check(self, token: str) -> tuple[str, datetime]:
         selector, secret = token[:32], token[32:]
-        with self._lock:
-            record = self._records[selector]
-        _, _, salt, mac = record.link_hash.split("$")
-        account_id, expires_at = record.account_id, record.expires_at
-        expected = self._mac(bytes.fromhex(salt), account_id, selector, record.stamp_digest, expires_at, secret)
-        if not hmac.compare_digest(expected, bytes.fromhex(mac)):
+        record = self.find(selector)
+        if not self.verify(record, secret) or record.state != "outstanding" or read_clock() >= record.expires_at:
             raise LookupError
-        if record.state != "outstanding" or datetime.fromtimestamp(int(time.time()), UTC) >= expires_at:
-            raise LookupError
-        account = self._accounts.get(account_id)
+        account = self._accounts.get(record.account_id)
         if account is None or not account.can_reset:
             raise LookupError
-        if not hmac.compare_digest(_stamp(account_id, selector, account.email, account.stamp), record.stamp_digest):
+        stamp = digest_stamp(record.account_id, selector, account.email, account.stamp)
+        if not hmac.compare_digest(stamp, record.stamp_digest):
             raise LookupError
-        return account_id, expires_at
+        return record.account_id, record.expires_at
 
-    def _mac(self, salt: bytes, account_id: str, selector: str, stamp: str, expires_at: datetime, secret: str) -> bytes:
+    def keep(self, record: Any) -> None:
+        with self._lock:
+            self._records[record.selector] = record
+            self._selectors.setdefault(record.account_id, []).append(record.selector)
+            heapq.heappush(self._by_time, (record.keep_until, record.selector))
+
+    def find(self, selector: str) -> Any:
+        with self._lock:
+            return self._records[selector]
+
+    def verify(self, record: Any, secret: str) -> bool:
+        _, _, salt, mac = record.link_hash.split("$")
+        given = record.account_id, record.selector, record.stamp_digest, record.expires_at, secret
+        return hmac.compare_digest(self.mac(bytes.fromhex(salt), *given), bytes.fromhex(mac))
+
+    def mac(self, salt: bytes, account_id: str, selector: str, stamp: str, expires_at: datetime, secret: str) -> bytes:
         expiry = int(expires_at.timestamp())
         bound = f"resetkit-1\0secret\0\0operator\0link\0{selector}\0{account_id}\0{stamp}\0{expiry}\0{secret}"
         keyed = self._keyed.copy()
@@ -124,7 +127,20 @@ class TokensByHand:
         return keyed.digest()
 
 
-def _stamp(account_id: str, selector: str, email: str, stamp: str) -> str:
+def draw() -> tuple[str, str, bytes]:
+    drawn = secrets.token_bytes(64)
+    return drawn[:16].hex(), drawn[16:48].hex(), drawn[48:]
+
+
+def read_clock() -> datetime:
+    return datetime.fromtimestamp(int(time.time()), UTC)
+
+
+def answer(token: str, expires_at: datetime) -> tuple[str, str, datetime]:
+    return token, LINK.replace("{token}", token), expires_at
+
+
+def digest_stamp(account_id: str, selector: str, email: str, stamp: str) -> str:
     kept = f"resetkit-1\0stamp\0\0{account_id}\0{selector}\0{email}\0{stamp}"
     return hashlib.sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()
 
