@@ -23,6 +23,7 @@ from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
 
 _HASH_TAG: Final = re.compile(r"[^{]*\{[^}]+\}")  # found as a cluster does
 _NUMBERS: Final = frozenset({"created_at", "expires_at", "code_expires_at", "keep_until", "guesses"})
+_KEYS: Final = tuple((name, name.encode()) for name in COLUMNS)
 
 _COMMON: Final = """
 local prefix = ARGV[1]
@@ -313,14 +314,16 @@ class _Calls:
 
 def _record(found: Mapping[str | bytes, str | bytes]) -> TokenRecord | None:
     """`found` is what HGETALL gave: bytes, or text where the client decodes."""
-    fields = {_text(name): _text(value) for name, value in found.items()}
-    if not fields:
+    if not found:
         return None
-    values = ((name, fields.get(name)) for name in COLUMNS)
-    return record_of(int(value) if name in _NUMBERS and value else value for name, value in values)
+    return record_of(_value(name, found.get(key, found.get(name))) for name, key in _KEYS)
 
 
-def _text(value: str | bytes) -> str:
+def _value(name: str, value: str | bytes | None) -> str | int | None:
+    if value is None:
+        return None
+    if name in _NUMBERS:
+        return int(value)
     return value.decode() if isinstance(value, bytes) else value
 
 

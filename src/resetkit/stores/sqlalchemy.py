@@ -25,7 +25,7 @@ from resetkit.values import REPLACED_FIELDS, Quota, TokenRecord
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.dialects import mysql, postgresql, sqlite
+    from sqlalchemy.dialects import mysql, postgresql
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError, StatementError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 except ImportError as _missing:
@@ -347,11 +347,13 @@ class _Work:
         has_claim = tokens.c.claim_id.is_not(None)
         is_live = sa.or_(is_outstanding, has_claim)
         is_due = tokens.c.keep_until < sa.bindparam("before")
+        is_mysql = dialect in {"mysql", "mariadb"}
         self.finds_owner = dialect == "postgresql"
-        self._lock_account = _upsert(dialect, accounts)
+        given = sa.select(sa.bindparam("of_account", type_=accounts.c.account_id.type).label("account_id"))
+        self._lock_account = _lock_in_mysql(accounts) if is_mysql else _lock_selected(accounts, given)
         self._read = sa.select(*(tokens.c[name] for name in COLUMNS)).where(of_selector)
         self._read_owner = sa.select(tokens.c.account_id).where(of_selector)
-        self._lock_owner = _upsert_found(accounts, self._read_owner)
+        self._lock_owner = _lock_selected(accounts, self._read_owner).returning(accounts.c.account_id)
         columns = (tokens.c.position, is_outstanding.label("is_outstanding"), has_claim.label("has_claim"))
         # A current read: MySQL and MariaDB would answer another one from an earlier snapshot.
         self._read_live = sa.select(*columns).where(of_account, is_live).with_for_update()
@@ -522,7 +524,7 @@ class _Work:
 
     def _lock(self, connection: sa.Connection, account_id: str) -> None:
         """Hold the account until the transaction's end."""
-        connection.execute(self._lock_account, {"account_id": account_id})
+        connection.execute(self._lock_account, {"of_account": account_id})
         self._require_hold(connection)
 
     def _lock_of(self, connection: sa.Connection, selector: str, owner: str | None) -> str | None:
@@ -552,20 +554,19 @@ class _Work:
         return connection.execute(self._replace, {"of_selector": record.selector, **values}).rowcount == 1
 
 
-def _upsert(dialect: str, accounts: sa.Table) -> sa.Insert:
-    if dialect in {"mysql", "mariadb"}:
-        statement = mysql.insert(accounts)
-        return statement.on_duplicate_key_update(account_id=statement.inserted.account_id)
-    dialect_insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    into = dialect_insert(accounts)
-    return into.on_conflict_do_update(index_elements=["account_id"], set_={"account_id": into.excluded.account_id})
+def _lock_in_mysql(accounts: sa.Table) -> sa.Insert:
+    """Of the account ``of_account``, in MySQL and MariaDB."""
+    statement = mysql.insert(accounts).values(account_id=sa.bindparam("of_account"))
+    return statement.on_duplicate_key_update(account_id=statement.inserted.account_id)
 
 
-def _upsert_found(accounts: sa.Table, account_ids: sa.Select[Any]) -> sa.Executable:
-    """On PostgreSQL, which locks no row that it reads meanwhile: MySQL would, and two of these meet in a deadlock."""
-    into = postgresql.insert(accounts).from_select(["account_id"], account_ids)
-    key = {"account_id": into.excluded.account_id}
-    return into.on_conflict_do_update(index_elements=["account_id"], set_=key).returning(accounts.c.account_id)
+def _lock_selected(accounts: sa.Table, account_ids: sa.Select[Any]) -> sa.Insert:
+    """In PostgreSQL, which locks no row that it reads meanwhile, and in SQLite. MySQL would: two meet in a deadlock.
+
+    The clause is text, because SQLAlchemy 2.0 compiles one with its own ``on_conflict_do_update`` anew at each call.
+    """
+    clause = "ON CONFLICT (account_id) DO UPDATE SET account_id = excluded.account_id"
+    return accounts.insert().from_select(["account_id"], account_ids.suffix_with(clause))
 
 
 def _in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:

@@ -134,8 +134,8 @@ class SQLiteTokenStore:
             for quota in quotas:
                 if _count(connection, account, kind, seconds(quota.since)) >= quota.count:
                     return False
+            connection.execute(_SUPERSEDE, (account, account, kind, now, keep - 1))
             connection.execute(_INSERT, tuple(values_of(record).values()))
-            connection.execute(_SUPERSEDE, (account, account, kind, now, keep))
             return True
 
     def get(self, selector: str, /) -> TokenRecord | None:

@@ -314,8 +314,9 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
     async def test_newest_is_the_order_of_add_not_of_clocks(self, store: AsyncTokenStore) -> None:
         """A record added later is newer even if its clock went back, or stood still."""
         await put(store, record("s1"))
-        await put(store, record("s2", at=NOW - 5 * MINUTE), keep=1)
-        expect(await states(store, "s1", "s2"), ["superseded", "outstanding"], "s2 was added last")
+        await put(store, *(record(f"s{number}", at=NOW - number * MINUTE) for number in (2, 3)), keep=2)
+        found = await states(store, "s1", "s2", "s3")
+        expect(found, ["superseded", "outstanding", "outstanding"], "s2 and s3 were added last")
         await put(store, *(record(name, "bob") for name in ("z", "m", "a", "q")), keep=2)
         found = await states(store, "z", "m", "a", "q")
         expect(found, ["superseded", "superseded", "outstanding", "outstanding"], "a and q were added last")
