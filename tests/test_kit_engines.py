@@ -11,15 +11,13 @@ import redis
 from engines import (
     TABLES,
     URLS,
-    all_keys,
     empty,
     engine_beside,
     everything,
     opened,
     opened_async,
-    opened_redis,
-    opened_redis_async,
 )
+from redis_engines import all_keys, opened_redis, opened_redis_async
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
 from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyTokenStore
 from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
