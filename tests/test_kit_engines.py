@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import pytest
 import redis
@@ -23,6 +23,8 @@ from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyToke
 from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
 from servers import Servers
 
+FEW: Final = 2
+"""Of what is explored, for a class whose server, driver and colour each have a class above that explores more."""
 UNCOUNTED = pytest.mark.no_cover
 """Counting lines is slow, and the classes without this run the same ones."""
 
@@ -80,6 +82,7 @@ class TestPostgresPsycopg(OnDatabaseSync, TokenStoreConformance):
 
 @UNCOUNTED
 class TestPostgresPsycopgAsync(OnDatabaseAsync, AsyncTokenStoreConformance):
+    examples = FEW
     server, driver = "postgres", "psycopg"
 
 
@@ -163,10 +166,12 @@ class TestValkey(OnRedisSync, TokenStoreConformance):
 
 
 class TestValkeyAsync(OnRedisAsync, AsyncTokenStoreConformance):
+    examples = FEW
     server = "valkey"
 
 
 class TestRedis(OnRedisSync, TokenStoreConformance):
+    examples = FEW
     server = "redis"
 
 

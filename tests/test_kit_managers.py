@@ -33,6 +33,9 @@ from resetkit.testing.managers import (
 )
 from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle
 
+UNCOUNTED = pytest.mark.no_cover
+"""Counting lines is slow, and the tests without this run the same ones."""
+
 # Sound libraries.
 
 
@@ -43,11 +46,14 @@ class TestMemory(ManagerConformance):
 
 
 class TestAsyncMemory(AsyncManagerConformance):
+    examples = 40  # the engine is one, and the colour above tells a hundred
+
     @override
     def open_ports(self) -> AbstractAsyncContextManager[AsyncPorts]:
         return opened_async(AsyncPorts(store=AsyncMemoryTokenStore()))
 
 
+@UNCOUNTED
 class TestSQLite(ManagerConformance):
     examples = 20
 
@@ -60,6 +66,7 @@ class TestSQLite(ManagerConformance):
             store.close()
 
 
+@UNCOUNTED
 class TestAsyncSQLite(AsyncManagerConformance):
     examples = 20
 
@@ -237,6 +244,7 @@ def test_there_are_twins_enough() -> None:
 # How it is told.
 
 
+@UNCOUNTED
 def test_a_failure_is_told_as_the_shortest_story_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = ENGINES[broken_managers.expire_a_second_late]
     monkeypatch.setattr(owner, name, broken_managers.expire_a_second_late)
@@ -257,6 +265,7 @@ def test_a_failure_is_told_as_the_shortest_story_in_plain_words(monkeypatch: pyt
     assert not getattr(broken.value, "__notes__", [])
 
 
+@UNCOUNTED
 def test_the_policy_is_told_where_it_matters() -> None:
     with profile(phases=[Phase.generate, Phase.shrink]), pytest.raises(BrokenPromiseError) as broken:
         story_of(PORTS["KeepsTheNewestOnly"], ENOUGH)

@@ -31,7 +31,9 @@ class TestMemory(TokenStoreConformance):
         return repr(vars(store)).encode()
 
 
+@pytest.mark.no_cover  # the same lines as above
 class TestAsyncMemory(AsyncTokenStoreConformance):
+    examples = 30
     other_process = unsupported("it keeps nothing outside this process")
     drivers = unsupported("it has no driver")
 
@@ -100,7 +102,9 @@ class Expiring(MemoryTokenStore):
         return 0
 
 
+@pytest.mark.no_cover  # the same lines as the first
 class TestExpiring(TokenStoreConformance):
+    examples = 30
     expires_by_itself = True
     other_process = drivers = dump = unsupported("as TestMemory")
 
