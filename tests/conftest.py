@@ -1,5 +1,6 @@
 """Fixtures that every file may use."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = item.path.stem
         if module in UNCOUNTED or (item.name in COUNTED_ONCE and module != "test_kit_stores"):
             item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end, so that the collector, which many tests call, passes it by."""
+    gc.collect()
+    gc.freeze()
 
 
 MakeHarness = Callable[..., Harness]
