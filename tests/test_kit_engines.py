@@ -24,7 +24,7 @@ from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
 from servers import Servers
 
 FEW: Final = 2
-"""Of what is explored, for a class whose server, driver and colour each have a class above that explores more."""
+"""Of what is explored, for a class whose server, driver and colour other classes explore further."""
 UNCOUNTED = pytest.mark.no_cover
 """Counting lines is slow, and the classes without this run the same ones."""
 
@@ -82,7 +82,7 @@ class TestPostgresPsycopg(OnDatabaseSync, TokenStoreConformance):
 
 @UNCOUNTED
 class TestPostgresPsycopgAsync(OnDatabaseAsync, AsyncTokenStoreConformance):
-    examples = FEW
+    examples: ClassVar[int | None] = FEW
     server, driver = "postgres", "psycopg"
 
 
@@ -166,12 +166,12 @@ class TestValkey(OnRedisSync, TokenStoreConformance):
 
 
 class TestValkeyAsync(OnRedisAsync, AsyncTokenStoreConformance):
-    examples = FEW
+    examples: ClassVar[int | None] = FEW
     server = "valkey"
 
 
 class TestRedis(OnRedisSync, TokenStoreConformance):
-    examples = FEW
+    examples: ClassVar[int | None] = FEW
     server = "redis"
 
 
