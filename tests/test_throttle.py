@@ -427,7 +427,6 @@ def test_flood_locks_nobody_out(factory: Factory) -> None:
     check_strangers_are_spared(factory)
 
 
-@uncounted
 @both_colours
 def test_flood_ends_with_its_window(factory: Factory) -> None:
     """When the flood's windows have ended, keys are counted one by one again, as if it had not been."""
@@ -456,7 +455,6 @@ def test_a_key_that_was_counted_with_others_keeps_its_window_when_it_gets_one_of
     assert answers(factory(1), calls + from_own_place) == [0, 0, 0, 0, 15 - 12]
 
 
-@uncounted
 @both_colours
 def test_flood_fills_no_more_than_the_capacity(factory: Factory) -> None:
     """At most `capacity` keys of a limit are kept one by one, at any time of a flood."""
