@@ -1,20 +1,14 @@
-"""The stores for servers, opened from this process or another."""
+"""The store for databases, opened from this process or another."""
 
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
-import redis
-import redis.asyncio
-import redis.asyncio.retry
-import redis.retry
 import sqlalchemy as sa
-from redis.backoff import NoBackoff
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
 from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyTokenStore, token_tables
 
 URLS: Final[Mapping[str, str]] = {  # of the driver, where the server's socket or folder goes in
@@ -66,26 +60,3 @@ async def opened_async(url: str) -> AsyncGenerator[AsyncSQLAlchemyTokenStore, No
         yield AsyncSQLAlchemyTokenStore(engine, tables=TABLES)
     finally:
         await engine.dispose()
-
-
-# The kit makes a call of the driver fail, and judges what comes of that one call: so the clients below do not retry.
-
-
-@contextmanager
-def opened_redis(socket: str) -> Generator[RedisTokenStore, None, None]:
-    with redis.Redis(unix_socket_path=socket, retry=redis.retry.Retry(NoBackoff(), 0)) as client:
-        yield RedisTokenStore(client)
-
-
-@asynccontextmanager
-async def opened_redis_async(socket: str) -> AsyncGenerator[AsyncRedisTokenStore, None]:
-    async with redis.asyncio.Redis(unix_socket_path=socket, retry=redis.asyncio.retry.Retry(NoBackoff(), 0)) as client:
-        yield AsyncRedisTokenStore(client)
-
-
-def all_keys(socket: str) -> bytes:
-    with redis.Redis(unix_socket_path=socket, decode_responses=True) as client:
-        kept: list[Any] = []
-        for key in client.scan_iter():
-            kept += [key, client.hgetall(key) if client.type(key) == "hash" else client.zrange(key, 0, -1)]
-        return repr(kept).encode()

@@ -14,7 +14,7 @@ def test_the_django_adapter_keeps_every_promise_of_a_store(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"],
         cwd=project,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},  # which are of this run
+        env=os.environ | {"PYTEST_ADDOPTS": ""},  # which is of this run
         capture_output=True,
         text=True,
         check=False,

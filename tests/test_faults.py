@@ -18,8 +18,9 @@ from redis.retry import Retry
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from engines import TABLES, URLS, empty, engine_beside, opened, opened_redis, sync_url
+from engines import TABLES, URLS, empty, engine_beside, opened, sync_url
 from proxy import Fault, Proxy, between
+from redis_engines import opened_redis
 from resetkit._sync import LiftedStore, step
 from resetkit.protocols import TokenStore
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore

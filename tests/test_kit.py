@@ -15,9 +15,10 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 
 from harness import open_file
+from profiles import profile
 from resetkit import AsyncTokenStore, KeyedTokenHasher, TokenRecord, TokenStore
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore
 from resetkit.testing import (
@@ -155,14 +156,9 @@ class TestHollowRuns:
             kit.test_expiry_is_exclusive()
 
     def test_a_profile_that_generates_nothing_fails(self) -> None:
-        usual = settings.get_profile("resetkit")
-        settings.register_profile("idle", usual, phases=[Phase.explicit])
-        settings.load_profile("idle")
-        try:
-            with pytest.raises(BrokenPromiseError, match="no phase that generates examples: this checks nothing"):
-                Sound().test_any_sequence_of_calls_is_answered_as_the_model_says()
-        finally:
-            settings.load_profile("resetkit")
+        nothing = "no phase that generates examples: this checks nothing"
+        with profile(phases=[Phase.explicit]), pytest.raises(BrokenPromiseError, match=nothing):
+            Sound().test_any_sequence_of_calls_is_answered_as_the_model_says()
 
     def test_a_driver_of_which_no_call_is_seen_fails(self) -> None:
         class TestWrongDriver(Sound):

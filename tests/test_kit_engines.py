@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import pytest
 import redis
@@ -11,20 +11,20 @@ import redis
 from engines import (
     TABLES,
     URLS,
-    all_keys,
     empty,
     engine_beside,
     everything,
     opened,
     opened_async,
-    opened_redis,
-    opened_redis_async,
 )
+from redis_engines import all_keys, opened_redis, opened_redis_async
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
 from resetkit.stores.sqlalchemy import AsyncSQLAlchemyTokenStore, SQLAlchemyTokenStore
 from resetkit.testing import AsyncTokenStoreConformance, TokenStoreConformance
 from servers import Servers
 
+FEW: Final = 2
+"""Of what is explored, for a class whose server, driver and colour other classes explore further."""
 UNCOUNTED = pytest.mark.no_cover
 """Counting lines is slow, and the classes without this run the same ones."""
 
@@ -82,6 +82,7 @@ class TestPostgresPsycopg(OnDatabaseSync, TokenStoreConformance):
 
 @UNCOUNTED
 class TestPostgresPsycopgAsync(OnDatabaseAsync, AsyncTokenStoreConformance):
+    examples: ClassVar[int | None] = FEW
     server, driver = "postgres", "psycopg"
 
 
@@ -165,10 +166,12 @@ class TestValkey(OnRedisSync, TokenStoreConformance):
 
 
 class TestValkeyAsync(OnRedisAsync, AsyncTokenStoreConformance):
+    examples: ClassVar[int | None] = FEW
     server = "valkey"
 
 
 class TestRedis(OnRedisSync, TokenStoreConformance):
+    examples: ClassVar[int | None] = FEW
     server = "redis"
 
 

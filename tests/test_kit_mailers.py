@@ -776,6 +776,7 @@ class AsyncOwnKit(AsyncMailerConformance):
 KITS = pytest.mark.parametrize("kit", [OwnKit, AsyncOwnKit])
 
 
+@pytest.mark.no_cover  # the twins, and the shipped mailers, run the same lines
 @KITS
 @CHECKS
 @pytest.mark.parametrize("sound", SOUND)

@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from typing_extensions import override
 
 import broken_managers
 from broken_managers import ENGINES, PORTS, Twin
+from profiles import profile, unshrunk
 from resetkit import Account, KeyedTokenHasher, ResetPolicy, ThrottledError
 from resetkit.events import Event
 from resetkit.mailers import AsyncMemoryMailer, MemoryMailer
@@ -32,6 +33,9 @@ from resetkit.testing.managers import (
 )
 from resetkit.throttle import AsyncMemoryThrottle, MemoryThrottle
 
+UNCOUNTED = pytest.mark.no_cover
+"""Counting lines is slow, and the tests without this run the same ones."""
+
 # Sound libraries.
 
 
@@ -42,11 +46,14 @@ class TestMemory(ManagerConformance):
 
 
 class TestAsyncMemory(AsyncManagerConformance):
+    examples = 40  # the engine is one, and the colour above tells a hundred
+
     @override
     def open_ports(self) -> AbstractAsyncContextManager[AsyncPorts]:
         return opened_async(AsyncPorts(store=AsyncMemoryTokenStore()))
 
 
+@UNCOUNTED
 class TestSQLite(ManagerConformance):
     examples = 20
 
@@ -59,6 +66,7 @@ class TestSQLite(ManagerConformance):
             store.close()
 
 
+@UNCOUNTED
 class TestAsyncSQLite(AsyncManagerConformance):
     examples = 20
 
@@ -171,22 +179,6 @@ def sound() -> Ports:
     return Ports(store=MemoryTokenStore())
 
 
-@contextmanager
-def profile(**changes: Any) -> Generator[None, None, None]:
-    """Another Hypothesis profile for a while."""
-    settings.register_profile("for a while", settings.get_profile("resetkit"), **changes)
-    settings.load_profile("for a while")
-    try:
-        yield
-    finally:
-        settings.load_profile("resetkit")
-
-
-def quickly() -> AbstractContextManager[None]:
-    """Without shrinking: that it is caught is enough."""
-    return profile(phases=[Phase.generate])
-
-
 def story_of(make: Callable[[], Ports], examples: int) -> None:
     """Run the sync kit on these ports."""
 
@@ -218,7 +210,7 @@ ENOUGH = 1000  # of a hundred, some twins are missed once in ten times
 def test_a_broken_engine_is_caught(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = ENGINES[twin]
     monkeypatch.setattr(owner, name, twin)
-    with quickly(), pytest.raises(BrokenPromiseError, match="ResetManager does not keep"):
+    with unshrunk(), pytest.raises(BrokenPromiseError, match="ResetManager does not keep"):
         story_of(sound, ENOUGH)
 
 
@@ -235,13 +227,13 @@ ASYNC_TWINS = [
 def test_a_broken_engine_is_caught_in_the_other_colour_too(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = ENGINES[twin]
     monkeypatch.setattr(owner, name, twin)
-    with quickly(), pytest.raises(BrokenPromiseError):
+    with unshrunk(), pytest.raises(BrokenPromiseError):
         async_story(ENOUGH)
 
 
 @pytest.mark.parametrize("name", PORTS)
 def test_a_broken_adapter_is_caught(name: str) -> None:
-    with quickly(), pytest.raises(BrokenPromiseError):
+    with unshrunk(), pytest.raises(BrokenPromiseError):
         story_of(PORTS[name], ENOUGH)
 
 
@@ -252,6 +244,7 @@ def test_there_are_twins_enough() -> None:
 # How it is told.
 
 
+@UNCOUNTED
 def test_a_failure_is_told_as_the_shortest_story_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = ENGINES[broken_managers.expire_a_second_late]
     monkeypatch.setattr(owner, name, broken_managers.expire_a_second_late)
@@ -272,6 +265,7 @@ def test_a_failure_is_told_as_the_shortest_story_in_plain_words(monkeypatch: pyt
     assert not getattr(broken.value, "__notes__", [])
 
 
+@UNCOUNTED
 def test_the_policy_is_told_where_it_matters() -> None:
     with profile(phases=[Phase.generate, Phase.shrink]), pytest.raises(BrokenPromiseError) as broken:
         story_of(PORTS["KeepsTheNewestOnly"], ENOUGH)
@@ -279,7 +273,7 @@ def test_the_policy_is_told_where_it_matters() -> None:
 
 
 def test_an_adapter_that_fails_by_itself_is_named() -> None:
-    with quickly(), pytest.raises(BrokenPromiseError) as broken:
+    with unshrunk(), pytest.raises(BrokenPromiseError) as broken:
         story_of(PORTS["a_mailer_that_fails_by_itself"], ENOUGH)
     assert "mailer.send failed by itself, with ValueError: no such mailbox" in str(broken.value)
 
@@ -297,7 +291,7 @@ def test_no_failure_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
             tokens.append(str(getattr(mail, "token", "no token")))
 
     for _ in range(20):
-        with quickly(), pytest.raises(BrokenPromiseError) as broken:
+        with unshrunk(), pytest.raises(BrokenPromiseError) as broken:
             story_of(lambda: Ports(store=MemoryTokenStore(), mailer=Keeping()), ENOUGH)
         assert not any(token in str(broken.value) for token in tokens)
         if tokens:  # else it broke before the first mail
@@ -404,13 +398,13 @@ def test_accounts_and_their_administration_go_together() -> None:
 
 def test_what_is_no_set_of_ports_is_said_to_be_none() -> None:
     store: Any = MemoryTokenStore()
-    with quickly(), pytest.raises(MisuseError, match=r"must yield Ports\(store=...\), not MemoryTokenStore"):
+    with unshrunk(), pytest.raises(MisuseError, match=r"must yield Ports\(store=...\), not MemoryTokenStore"):
         story_of(lambda: store, 5)
 
 
 def test_an_adapter_of_the_other_colour_is_named() -> None:
     store: Any = AsyncMemoryTokenStore()
-    with quickly(), pytest.raises(MisuseError, match=r"store must be sync, but AsyncMemoryTokenStore\.add is async"):
+    with unshrunk(), pytest.raises(MisuseError, match=r"store must be sync, but AsyncMemoryTokenStore\.add is async"):
         story_of(lambda: Ports(store=store), 5)
 
 
@@ -426,7 +420,7 @@ def test_an_adapter_that_fails_by_chance_is_told_with_what_was_done_when_it_fail
                 return count + 1
             return count
 
-    with quickly(), pytest.raises(BrokenPromiseError, match="not again when the same was done once more") as broken:
+    with unshrunk(), pytest.raises(BrokenPromiseError, match="not again when the same was done once more") as broken:
         story_of(lambda: Ports(store=Once()), ENOUGH)
     told = str(broken.value)
     assert "so says the model of the answer to the last act" in told
@@ -435,7 +429,7 @@ def test_an_adapter_that_fails_by_chance_is_told_with_what_was_done_when_it_fail
 
 def test_a_store_that_is_not_emptied_is_said_to_be_so() -> None:
     store = MemoryTokenStore()
-    with quickly(), pytest.raises(MisuseError, match="must yield a new or emptied store"):
+    with unshrunk(), pytest.raises(MisuseError, match="must yield a new or emptied store"):
         story_of(lambda: Ports(store=store), 100)
 
 
@@ -443,7 +437,7 @@ def test_ports_that_cannot_be_opened_are_an_error_that_says_so() -> None:
     def closed() -> Ports:
         raise OSError("the database is away")
 
-    with quickly(), pytest.raises(BrokenPromiseError, match="the database is away"):
+    with unshrunk(), pytest.raises(BrokenPromiseError, match="the database is away"):
         story_of(closed, 5)
 
 

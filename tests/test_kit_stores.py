@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
 
 from broken_stores import TWINS, AsyncTwinKit, KeepsItsCallersLocals, TwinKit
 from harness import open_file, open_file_async, put
+from profiles import unshrunk
 from resetkit import AsyncTokenStore, TokenStore
 from resetkit.stores import AsyncMemoryTokenStore, MemoryTokenStore, sqlite
 from resetkit.testing import AsyncTokenStoreConformance, BrokenPromiseError, TokenStoreConformance, unsupported
@@ -31,7 +31,9 @@ class TestMemory(TokenStoreConformance):
         return repr(vars(store)).encode()
 
 
+@pytest.mark.no_cover  # the same lines as above
 class TestAsyncMemory(AsyncTokenStoreConformance):
+    examples = 30
     other_process = unsupported("it keeps nothing outside this process")
     drivers = unsupported("it has no driver")
 
@@ -100,7 +102,9 @@ class Expiring(MemoryTokenStore):
         return 0
 
 
+@pytest.mark.no_cover  # the same lines as the first
 class TestExpiring(TokenStoreConformance):
+    examples = 30
     expires_by_itself = True
     other_process = drivers = dump = unsupported("as TestMemory")
 
@@ -110,13 +114,8 @@ class TestExpiring(TokenStoreConformance):
 
 
 def catches(kit: Any, check: str) -> None:
-    settings.register_profile("unshrunk", settings.get_profile("resetkit"), phases=[Phase.generate])
-    settings.load_profile("unshrunk")  # the shortest sequence is of no interest here
-    try:
-        with pytest.raises(BrokenPromiseError) as broken:
-            getattr(kit, check)()
-    finally:
-        settings.load_profile("resetkit")
+    with unshrunk(), pytest.raises(BrokenPromiseError) as broken:
+        getattr(kit, check)()
     assert type(kit).promises()[check].says in str(broken.value)
 
 

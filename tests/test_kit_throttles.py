@@ -11,8 +11,8 @@ from math import ceil, floor
 from typing import Any, Final
 
 import pytest
-from hypothesis import Phase, settings
 
+from profiles import unshrunk
 from resetkit.protocols import AsyncThrottle, Throttle
 from resetkit.testing._kit import BrokenPromiseError, unsupported
 from resetkit.testing.throttles import AsyncThrottleConformance, ThrottleConformance
@@ -552,10 +552,8 @@ def each(twins: dict[str, tuple[Callable[[], object], ...]]) -> list[object]:
 @pytest.fixture
 def same_examples() -> Iterator[None]:
     """What is explored is the same at every run, and no failure is made smaller, which takes long."""
-    settings.register_profile("same", phases=[Phase.generate], derandomize=True)
-    settings.load_profile("same")
-    yield
-    settings.load_profile("resetkit")
+    with unshrunk(derandomize=True, database=None):
+        yield
 
 
 @pytest.mark.usefixtures("same_examples")

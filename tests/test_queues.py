@@ -123,7 +123,6 @@ class Site:
             "DATABASE_URL": url if kind == "celery" else url.replace("sqlite:", "sqlite+aiosqlite:"),
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": "25",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": f"{EXAMPLES}{os.pathsep}{folder}",
         }
         self.client = redis.Redis(unix_socket_path=str(broker))

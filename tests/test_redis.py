@@ -17,7 +17,7 @@ import redis.asyncio
 from redis.cluster import RedisCluster
 from redis.exceptions import NoPermissionError, ResponseError
 
-from engines import opened_redis
+from redis_engines import opened_redis
 from resetkit import ConfigurationError, Quota
 from resetkit.stores.redis import AsyncRedisTokenStore, RedisTokenStore
 from resetkit.testing import TokenStoreConformance, unsupported

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from engines import TABLES, URLS, empty, engine_beside, opened, opened_async, opened_redis, sync_url
+from engines import TABLES, URLS, empty, engine_beside, opened, opened_async, sync_url
 from proxy import Proxy, between
+from redis_engines import opened_redis
 from resetkit import AsyncTokenStore, Quota, TokenRecord
 from resetkit._sync import LiftedStore, step
 from servers import Servers

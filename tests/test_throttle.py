@@ -60,6 +60,8 @@ def async_throttle(capacity: int) -> Throttle:
 
 
 both_colours = pytest.mark.parametrize("factory", [sync_throttle, async_throttle])
+uncounted = pytest.mark.no_cover
+"""Hundreds of thousands of calls, each of lines that the tests without this run too."""
 
 
 class PlainWindows:
@@ -388,6 +390,7 @@ def check_victim_stays_throttled(factory: Factory) -> None:
             assert throttle.hit("victim", limit=5, window=QUARTER, now=at(second)) == 900 - second
 
 
+@uncounted
 @both_colours
 def test_flood_frees_nobody(factory: Factory) -> None:
     """A key that was throttled before a flood of fresh keys stays throttled during and after it."""
@@ -401,6 +404,7 @@ def check_newcomer_is_counted(factory: Factory) -> None:
     assert gone <= 5
 
 
+@uncounted
 @both_colours
 def test_flood_hides_nobody(factory: Factory) -> None:
     """A key first seen during a flood, when the table is full, gets no more than the limit."""
@@ -416,6 +420,7 @@ def check_strangers_are_spared(factory: Factory) -> None:
         assert refused <= 10
 
 
+@uncounted
 @both_colours
 def test_flood_locks_nobody_out(factory: Factory) -> None:
     """After a flood of 200 000 keys, or of 100 000 at a limit of 2, at most 1 % of fresh strangers are refused."""
@@ -479,6 +484,7 @@ def check_memory_is_bounded(factory: Factory) -> None:
     assert peak - before < 20_000_000
 
 
+@uncounted
 @both_colours
 def test_flood_takes_bounded_memory(factory: Factory) -> None:
     """A flood of 100 000 keys never takes more than 20 MB."""
