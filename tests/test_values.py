@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import logging
+import os
 import pickle
 import traceback
 from collections.abc import Callable
@@ -413,6 +414,7 @@ class TestPolicy:
         assert (policy.client_limit, policy.identifier_limit) == ((60, 15 * minutes), (5, 15 * minutes))
         assert policy.retention == timedelta(days=7)
         assert policy.guesses_a_day == 100
+        assert policy.hash_workers == min(4, os.cpu_count() or 1)
 
     @pytest.mark.parametrize(
         ("name", "value", "saying"),

@@ -1,5 +1,6 @@
 """The numbers of the policy, each with its reason and source, checked together at construction."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -24,6 +25,8 @@ MAX_GUESSES_A_DAY: Final = 100
 MAX_COUNT: Final = 2**31 - 1
 # Ours: each hash takes a thread, and a thousand of Argon2's default cost 19 GiB; a place for each is made at the start.
 MAX_HASH_WORKERS: Final = 1000
+# Ours: more at once than cores end none of them sooner, take more memory, and keep an event loop from its turn.
+DEFAULT_HASH_WORKERS: Final = min(4, os.cpu_count() or 1)
 
 _DAY: Final = timedelta(days=1)
 
@@ -47,8 +50,8 @@ class ResetPolicy:
       it and the whole: begun at once, its work would slow the answer down for known accounts only.
     - ``mail_attempts``: tries for a failing mail in all, at most 10; ``mail_retry_delay`` before the second, doubled
       each time. A job that would come after its link has expired is dropped.
-    - ``hash_workers``: hashes at once, at most 1000; with Argon2 each takes its memory cost (19 MiB by default). The
-      async manager starts as many threads with its first hash.
+    - ``hash_workers``: hashes at once, by default as many as there are cores, up to 4; at most 1000. With Argon2 each
+      takes its memory cost (19 MiB by default). The async manager starts as many threads with its first hash.
     - ``max_password_length``: characters; longer is rejected before hashing (CVE-2013-1443), 64 must be allowed (NIST,
       3.1.1.2). ``max_identifier_length``: characters; what is longer is no identifier.
     - ``purge_batch``: records deleted in one transaction; small, so that writers wait for milliseconds only.
@@ -65,7 +68,7 @@ class ResetPolicy:
     head_start: timedelta = timedelta(seconds=1)
     mail_attempts: int = 4
     mail_retry_delay: timedelta = timedelta(seconds=15)
-    hash_workers: int = 4
+    hash_workers: int = DEFAULT_HASH_WORKERS
     max_password_length: int = 1024
     max_identifier_length: int = 320
     purge_batch: int = 100
