@@ -1,5 +1,6 @@
 """Hashers: salted, keyed, rotated, capped, and each able to read the other."""
 
+import copy
 import secrets
 from base64 import b64encode
 from collections.abc import Callable
@@ -76,6 +77,9 @@ class TestEach:
         for at in range(len(stored)):
             assert not hasher.verify(stored[:at] + "~" + stored[at + 1 :], SECRET)
             assert not hasher.verify(stored[:at], SECRET)
+
+    def test_it_may_be_copied_with_the_settings_that_hold_it(self, hasher: TokenHasher) -> None:
+        assert copy.deepcopy({"hasher": hasher})["hasher"].verify(hasher.hash(SECRET), SECRET)
 
     def test_it_shows_no_key(self, hasher: TokenHasher) -> None:
         assert "nnn" not in f"{hasher!r} {vars(hasher)!r}"

@@ -1,6 +1,7 @@
 """What only the stores over SQLAlchemy have: the caller's transaction, tables of the caller's, deadlocks, engines."""
 
 import asyncio
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Generator, Sequence
@@ -658,6 +659,30 @@ class TestTables:
         ):
             assert store.count_due(before=before, limit=limit) == counted
             assert asyncio.run(count(before, limit)) == counted
+
+    def test_no_statement_is_compiled_anew(self, servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
+        """SQLAlchemy 2.0 has no key to find some of its statements by, an upsert of its own among them."""
+        caplog.set_level(logging.INFO, "sqlalchemy.engine.Engine")
+        engine = make_engine(URLS["psycopg"].format(servers["postgres"]))
+        store = SQLAlchemyTokenStore(engine, tables=TABLES)
+        store.create_tables()
+
+        def compiled(number: int) -> list[str]:
+            caplog.clear()
+            selector, other = f"compiled-{number}", f"compiled-{number}-other"
+            for each in (selector, other):
+                assert store.add(record(each, f"compiled-{number}"), quotas=(Quota(9, NOW),), keep=1)
+            assert store.attempt(other, limit=5)
+            assert store.claim(other, claim_id="claim", now=NOW)
+            assert store.release(other, claim_id="claim", guess=True)
+            assert store.revoke(f"compiled-{number}", now=NOW) == 1
+            assert store.get(other)
+            lines = [each.getMessage() for each in caplog.records]
+            assert any("[cached since" in line for line in lines) or number == 0
+            return [line for line in lines if line.startswith(("[generated in", "[no key"))]
+
+        assert compiled(0)  # the first time each is
+        assert compiled(1) == []
 
     def test_ending_what_is_not_there_leaves_no_row(self, url: str) -> None:
         engine = make_engine(url)

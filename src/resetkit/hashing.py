@@ -74,7 +74,7 @@ class Argon2TokenHasher:
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
-        if self._keys.signing is None:
+        if not self._keys:
             return self._hasher.hash(secret)
         key_id, key = self._keys.signing
         return f"{_KEYED}${key_id}{self._hasher.hash(SecretBytes(_mac(key, secret)))}"
@@ -95,14 +95,13 @@ class KeyedTokenHasher:
 
     def __init__(self, keys: Sequence[bytes], *, accept_unkeyed: bool = False) -> None:
         self._keys = _KeyRing(keys, accept_unkeyed=accept_unkeyed)
-        if self._keys.signing is None:
+        if not self._keys:
             raise ConfigurationError("KeyedTokenHasher needs at least one key: secrets.token_bytes(32) makes one")
-        self._signing = self._keys.signing
 
     def hash(self, secret: bytes, /) -> str:
         """The text to store for `secret`: at most 512 ASCII characters."""
         salt = secrets.token_bytes(_SALT_BYTES)
-        key_id, key = self._signing
+        key_id, key = self._keys.signing
         return f"{_KEYED}${key_id}${salt.hex()}${_mac(key, salt + secret).hex()}"
 
     def verify(self, stored: str, secret: bytes, /) -> bool:
@@ -129,8 +128,9 @@ class _KeyRing(Confidential):
             keyed = hmac.new(key, digestmod=hashlib.sha256)
             self.by_id.setdefault(_mac(keyed, b"resetkit key id")[:8].hex(), keyed)
             self.least_variety = min(self.least_variety, len(set(key)))
-        self.signing = next(iter(self.by_id.items()), None)  # the newest key, and its id
         self.takes_unkeyed = accept_unkeyed or not self.by_id
+        if self.by_id:
+            self.signing = next(iter(self.by_id.items()))  # the newest key, and its id
 
     def __bool__(self) -> bool:
         return bool(self.by_id)

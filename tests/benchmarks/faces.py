@@ -98,7 +98,7 @@ def engine(accounts: ManyAccounts) -> Engine:
         clock=utc_now,
         on_event=log_event,
         realm="",
-        runtime=_ThreadRuntime(4),
+        runtime=_ThreadRuntime(ResetPolicy().hash_workers),
     )
 
 

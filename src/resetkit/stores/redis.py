@@ -320,11 +320,8 @@ def _record(found: Mapping[str | bytes, str | bytes]) -> TokenRecord | None:
 
 
 def _value(name: str, value: str | bytes | None) -> str | int | None:
-    if value is None:
-        return None
-    if name in _NUMBERS:
-        return int(value)
-    return value.decode() if isinstance(value, bytes) else value
+    text = value.decode() if isinstance(value, bytes) else value
+    return int(text) if text and name in _NUMBERS else text
 
 
 def _is_added(answer: int) -> bool:

@@ -116,7 +116,7 @@ def policies(draw: st.DrawFn) -> ResetPolicy:
         head_start=draw(st.sampled_from((usual.head_start, timedelta(milliseconds=1), 30 * timedelta(seconds=1)))),
         mail_attempts=draw(st.sampled_from((usual.mail_attempts, 1, 2, 10))),
         mail_retry_delay=draw(st.sampled_from((usual.mail_retry_delay, _MINUTE, _HOUR))),
-        hash_workers=draw(st.sampled_from((usual.hash_workers, 1, 2))),
+        hash_workers=draw(st.sampled_from((usual.hash_workers, 1, 4))),
         max_password_length=draw(st.sampled_from((usual.max_password_length, 64))),
         max_identifier_length=draw(st.sampled_from((usual.max_identifier_length, 64, 254))),
         purge_batch=draw(st.sampled_from((usual.purge_batch, 1, 2))),
