@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery  # type: ignore[import-untyped]  # which ships no types
 
 from resetkit import Account, ResetManager
 from resetkit.mailers import SMTPMailer
@@ -42,7 +42,7 @@ class JobFailedError(Exception):
 class CeleryDispatcher:
     """Hands jobs to `run_reset_job`."""
 
-    def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = NOW) -> None:  # noqa: ARG002
+    def dispatch(self, job: str, run: Callable[[str], None], /, *, delay: timedelta = NOW) -> None:  # noqa: ARG002  # the protocol's names
         """See `resetkit.protocols.Dispatcher`."""
         run_reset_job.apply_async((job,), countdown=delay.total_seconds(), argsrepr=HIDDEN, retry=False)
 
@@ -72,7 +72,7 @@ class Accounts:
 
     def set_password(self, account_id: str, new_password: str, /) -> None:
         """Hash and store it, see examples/quickstart.py."""
-        raise NotImplementedError
+        raise NotImplementedError  # yours
 
     def end_sessions(self, account_id: str, /) -> None:
         """End every log-in of the account."""
@@ -93,7 +93,7 @@ manager = ResetManager(
 )
 
 
-@app.task(  # type: ignore[untyped-decorator]
+@app.task(  # type: ignore[untyped-decorator]  # as above
     ignore_result=True,
     # A job is acknowledged when it is done, so a worker that dies loses none; running one twice does no harm.
     acks_late=True,

@@ -54,7 +54,7 @@ class JobFailedError(Exception):
 class ResetQueue(RedisQueue):
     """SAQ's queue over Redis or Valkey, with a sweep that may be killed too."""
 
-    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:  # noqa: ARG002
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:  # noqa: ARG002  # SAQ's names
         """Put back the jobs of workers that are gone, each in one step.
 
         SAQ's own takes a job off every list for seconds before it puts it back: a worker killed meanwhile loses it.
@@ -77,13 +77,13 @@ queue = ResetQueue.from_url(os.environ["BROKER_URL"], load=load)
 class SAQDispatcher:
     """Hands jobs to `run_reset_job`."""
 
-    async def dispatch(self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = NOW) -> None:  # noqa: ARG002
+    async def dispatch(self, job: str, run: Callable[[str], Awaitable[None]], /, *, delay: timedelta = NOW) -> None:  # noqa: ARG002  # the protocol's names
         """See `resetkit.protocols.AsyncDispatcher`."""
         due = math.ceil(time.time() + delay.total_seconds())
         async with asyncio.timeout(PATIENCE):
             await queue.enqueue("run_reset_job", text=Hidden(job), scheduled=due, **JOB)
 
-    async def close(self, timeout: float, /) -> None:  # noqa: ARG002
+    async def close(self, timeout: float, /) -> None:  # noqa: ARG002  # as above
         """The queue keeps its jobs."""
         await queue.redis.aclose()
 
@@ -110,7 +110,7 @@ class Accounts:
 
     async def set_password(self, account_id: str, new_password: str, /) -> None:
         """Hash and store it, see examples/quickstart.py."""
-        raise NotImplementedError
+        raise NotImplementedError  # yours
 
     async def end_sessions(self, account_id: str, /) -> None:
         """End every log-in of the account."""

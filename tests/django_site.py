@@ -22,11 +22,11 @@ def django_site(options: Any) -> Generator[tuple[Any, Callable[[str, str], None]
     """Django has one project in a process; each site gets a database and settings of its own."""
     empty = migrated_database()
     from django.core.wsgi import get_wsgi_application  # noqa: PLC0415  # after Django's setup, as all that follows
-    from django.db import connections  # noqa: PLC0415
-    from django.test import override_settings  # noqa: PLC0415
-    from resetkit_django.store import DjangoTokenStore  # noqa: PLC0415
-    from website import accounts, reset  # noqa: PLC0415
-    from website.models import User  # noqa: PLC0415
+    from django.db import connections  # noqa: PLC0415  # once Django is set up
+    from django.test import override_settings  # noqa: PLC0415  # once Django is set up
+    from resetkit_django.store import DjangoTokenStore  # noqa: PLC0415  # once Django is set up
+    from website import accounts, reset  # noqa: PLC0415  # once Django is set up
+    from website.models import User  # noqa: PLC0415  # once Django is set up
 
     def sign_up(email: str, password: str) -> None:
         apart(User.objects.create_user, email, password)
@@ -60,9 +60,9 @@ def migrated_database() -> Path:
     told = {"DJANGO_SETTINGS_MODULE": "website.settings", "DATABASE": str(path)}
     os.environ |= told
 
-    import django  # noqa: PLC0415
-    from django.conf import settings  # noqa: PLC0415
-    from django.core.management import call_command  # noqa: PLC0415
+    import django  # noqa: PLC0415  # once its settings are named
+    from django.conf import settings  # noqa: PLC0415  # as above
+    from django.core.management import call_command  # noqa: PLC0415  # as above
 
     django.setup()
     settings.PASSWORD_HASHERS = ["quick_hashes.QuickHasher"]
@@ -75,7 +75,7 @@ def migrated_database() -> Path:
 
 def apart(work: Callable[..., object], *args: object, **named: object) -> None:
     """In a thread: Playwright runs a loop in this one, where Django takes every call of its own for an async one's."""
-    from django.db import connections  # noqa: PLC0415
+    from django.db import connections  # noqa: PLC0415  # once Django is set up
 
     def do() -> None:
         try:

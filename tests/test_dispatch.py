@@ -1637,7 +1637,7 @@ class Sends:
     """A mailer of the application's own, which says nothing of itself."""
 
     def send(self, mail: Mail, /) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # never called
 
 
 class SaysThatItSends(Sends):
@@ -1646,7 +1646,7 @@ class SaysThatItSends(Sends):
 
 class AsyncSends:
     async def send(self, mail: Mail, /) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # never called
 
 
 class TestTheWarning:

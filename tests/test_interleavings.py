@@ -380,7 +380,7 @@ def test_the_exploration_catches_a_store_that_checks_and_then_acts() -> None:
             found = world.store.get(selector)
             live = found is not None and found.state == "outstanding"
             await Pause()
-            return live and (world.store.claim(selector, claim_id=claim_id, now=now) or True)  # type: ignore[arg-type]
+            return live and (world.store.claim(selector, claim_id=claim_id, now=now) or True)  # type: ignore[arg-type]  # a datetime
 
         world.engine._store.claim = claim  # type: ignore[method-assign]  # the twin
         world.accounts.get = keep_stamp(world)  # type: ignore[method-assign]  # the stamp would be a second line

@@ -800,7 +800,7 @@ def test_every_promise_has_a_broken_twin() -> None:
 @pytest.mark.parametrize("base", [MailerConformance, AsyncMailerConformance])
 @pytest.mark.parametrize("check", ["test_a_mail_that_was_not_taken_is_an_error", "test_a_failure_tells_no_secret"])
 def test_what_needs_a_failing_mailer_is_skipped_with_a_hint(base: Any, check: str) -> None:
-    class Kit(base):  # type: ignore[misc]
+    class Kit(base):  # type: ignore[misc]  # one of the bases above
         __test__ = False
 
     with pytest.raises(unittest.SkipTest, match="implement failing"):

@@ -326,7 +326,7 @@ class Answers(FirstCallWindows):
     """Answers with something else than whole seconds."""
 
     def answer(self, wait: int, now: datetime) -> object:
-        raise NotImplementedError
+        raise NotImplementedError  # never called
 
     def hit(self, key: str, /, *, limit: int, window: timedelta, now: datetime) -> int:
         answer: Any = self.answer(super().hit(key, limit=limit, window=window, now=now), now)
@@ -571,7 +571,7 @@ def test_broken_async_twin_is_caught(name: str, twin: Callable[[], Throttle | As
 
     def opened() -> AsyncThrottle:
         throttle = twin()
-        return throttle if isinstance(throttle, AsyncCheckThenAct) else Awaited(throttle)  # type: ignore[arg-type]
+        return throttle if isinstance(throttle, AsyncCheckThenAct) else Awaited(throttle)  # type: ignore[arg-type]  # all others are sync
 
     with pytest.raises(BrokenPromiseError, match=r"Throttle\.hit does not keep its promise"):
         getattr(async_kit(opened), name)()

@@ -427,7 +427,7 @@ class TestBadInput:
 
     def test_an_async_call_is_refused_where_nothing_awaits_it(self) -> None:
         async def call(_identifier: str) -> None:
-            raise NotImplementedError
+            raise NotImplementedError  # never called
 
         wrong: Callable[[str], Awaitable[None]] = call
         with pytest.raises(ConfigurationError, match="awaitable"):
@@ -443,12 +443,12 @@ class TestBadInput:
 
 class Sends:
     def send(self, mail: Mail, /) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # never called
 
 
 class AsyncSends:
     async def send(self, mail: Mail, /) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # never called
 
 
 class TestInline:

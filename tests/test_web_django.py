@@ -25,8 +25,8 @@ class TestDjango(AccountDirectoryConformance):
     def open_accounts(self) -> Generator[AccountDirectory, None, None]:
         empty = migrated_database()
         from django.db import connections  # noqa: PLC0415  # after Django's setup, as all that follows
-        from website.accounts import Accounts  # noqa: PLC0415
-        from website.models import User  # noqa: PLC0415
+        from website.accounts import Accounts  # noqa: PLC0415  # once Django is set up
+        from website.models import User  # noqa: PLC0415  # once Django is set up
 
         with TemporaryDirectory() as folder:
             path = Path(folder) / "site.sqlite3"
@@ -42,10 +42,10 @@ class TestDjango(AccountDirectoryConformance):
         return "short"
 
     def log_in(self, accounts: Any, account_id: str, /) -> Callable[[], bool]:
-        from django.contrib import auth  # noqa: PLC0415
-        from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415
-        from django.test import RequestFactory  # noqa: PLC0415
-        from website.models import User  # noqa: PLC0415
+        from django.contrib import auth  # noqa: PLC0415  # once Django is set up
+        from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415  # once Django is set up
+        from django.test import RequestFactory  # noqa: PLC0415  # once Django is set up
+        from website.models import User  # noqa: PLC0415  # once Django is set up
 
         request = RequestFactory().get("/")
         request.session = SessionStore()
@@ -61,16 +61,16 @@ class TestDjango(AccountDirectoryConformance):
         return lives
 
     def knows_password(self, accounts: Any, account_id: str, password: str, /) -> bool:
-        from django.contrib import auth  # noqa: PLC0415
+        from django.contrib import auth  # noqa: PLC0415  # once Django is set up
 
         return auth.authenticate(username=accounts.get(account_id).email, password=password) is not None
 
     def change_address(self, accounts: Any, account_id: str, address: str, /) -> None:
-        from website.models import User  # noqa: PLC0415
+        from website.models import User  # noqa: PLC0415  # once Django is set up
 
         User.objects.filter(id=account_id).update(email=address)
 
     def remove(self, accounts: Any, account_id: str, /) -> None:
-        from website.models import User  # noqa: PLC0415
+        from website.models import User  # noqa: PLC0415  # once Django is set up
 
         User.objects.filter(id=account_id).delete()

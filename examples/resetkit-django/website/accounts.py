@@ -20,7 +20,7 @@ class Accounts:
 
     def get(self, account_id: str, /) -> Account | None:
         """Who is this, by id?"""
-        return self._account(id=int(account_id)) if account_id.isdecimal() and len(account_id) < 19 else None  # noqa: PLR2004
+        return self._account(id=int(account_id)) if account_id.isdecimal() and len(account_id) < 19 else None  # noqa: PLR2004  # what an integer column holds
 
     def _account(self, **condition: Any) -> Account | None:
         user = User.objects.filter(**condition).first()

@@ -245,15 +245,15 @@ class Conformance(Generic[Port]):
 
     def opened(self) -> AbstractContextManager[Port]:
         """An adapter in its async shape, new and empty, its calls written down."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def run(self, work: Awaitable[T], /) -> T:
         """What `work` returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     async def together(self, *works: Awaitable[T]) -> list[T]:
         """What several calls answer that begin at the same moment."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def within_patience(self, work: Awaitable[T], /) -> T:
         """What `work` returns, if it does so in time."""

@@ -462,7 +462,7 @@ class AccountDirectoryConformance(AccountDirectoryChecks, Sync[AsyncAccountDirec
 
     def open_accounts(self) -> AbstractContextManager[AccountDirectory]:
         """A context manager that yields a directory with an account that `identifier` finds and that may reset."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @override
     @contextmanager
@@ -477,7 +477,7 @@ class AsyncAccountDirectoryConformance(AccountDirectoryChecks, Async[AsyncAccoun
 
     def open_accounts(self) -> AbstractAsyncContextManager[AsyncAccountDirectory]:
         """As `AccountDirectoryConformance.open_accounts`, but an async context manager."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @override
     @contextmanager

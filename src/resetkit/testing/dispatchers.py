@@ -334,7 +334,7 @@ class DispatcherConformance(DispatcherChecks, Sync[AsyncDispatcher], shipped=Tru
 
     def open_dispatcher(self) -> AbstractContextManager[Dispatcher]:
         """A context manager that yields a new dispatcher with room for 64 jobs, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def deliver(self, dispatcher: Dispatcher, run: Callable[[str], None], /) -> None:
         """Only for a queue outside the process: fetch the jobs that are due by now, and call ``run(job)`` for each."""
@@ -356,7 +356,7 @@ class AsyncDispatcherConformance(DispatcherChecks, Async[AsyncDispatcher], shipp
 
     def open_dispatcher(self) -> AbstractAsyncContextManager[AsyncDispatcher]:
         """An async context manager that yields a new dispatcher with room for 64 jobs, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     async def deliver(self, dispatcher: AsyncDispatcher, run: Callable[[str], Awaitable[None]], /) -> None:
         """Only for a queue outside the process: fetch the jobs that are due by now, and await ``run(job)`` for each."""

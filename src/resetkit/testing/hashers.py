@@ -43,7 +43,7 @@ class TokenHasherConformance(Sync[AsyncHasher], shipped=True):
 
     def open_hasher(self) -> AbstractContextManager[TokenHasher]:
         """A context manager that yields a hasher, always with the same keys."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @contextmanager
     def opened(self) -> Generator[AsyncHasher, None, None]:

@@ -337,7 +337,7 @@ class MailerChecks(Conformance[Post], shipped=True):
 
     def opened_failing(self) -> AbstractContextManager[AsyncMailer]:
         """A mailer in its async shape, whose sends fail."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
 
 class MailerConformance(MailerChecks, Sync[Post], shipped=True):
@@ -348,7 +348,7 @@ class MailerConformance(MailerChecks, Sync[Post], shipped=True):
 
         It answers with a `Received` for each message since the mailer was opened, in order.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def failing(self) -> AbstractContextManager[Mailer]:
         """A context manager that yields a mailer whose next hop refuses each mail, or is not there."""
@@ -374,7 +374,7 @@ class AsyncMailerConformance(MailerChecks, Async[Post], shipped=True):
 
     def open_mailer(self) -> AbstractAsyncContextManager[tuple[AsyncMailer, Inbox]]:
         """As `MailerConformance.open_mailer`, but an async context manager. The function stays an ordinary one."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def failing(self) -> AbstractAsyncContextManager[AsyncMailer]:
         """As `MailerConformance.failing`, but an async context manager."""

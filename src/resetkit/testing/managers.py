@@ -46,7 +46,7 @@ class ManagerChecks(Conformance[Assembly], shipped=True):
         self, policy: ResetPolicy, clock: FakeClock, on_event: Callable[[Event], None]
     ) -> AbstractContextManager[Assembly]:
         """The library over freshly opened ports."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @explored_promise("")
     def test_every_story_goes_as_the_model_says(self) -> None:
@@ -65,7 +65,7 @@ class ManagerConformance(ManagerChecks, Sync[Assembly], shipped=True):
 
     def open_ports(self) -> AbstractContextManager[Ports]:
         """A context manager that yields adapters, new or emptied, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @contextmanager
     def assembled(
@@ -81,7 +81,7 @@ class AsyncManagerConformance(ManagerChecks, Async[Assembly], shipped=True):
 
     def open_ports(self) -> AbstractAsyncContextManager[AsyncPorts]:
         """As `ManagerConformance.open_ports`, but an async context manager."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @contextmanager
     def assembled(

@@ -1043,7 +1043,7 @@ class TokenStoreChecks(Conformance[AsyncTokenStore], shipped=True):
 
     async def dumped(self) -> object:
         """What the author's `dump` returns."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def require_store(self, colour: Colour) -> None:
         """Raise MisuseError for what was opened if it is no store of this colour."""
@@ -1064,7 +1064,7 @@ class TokenStoreConformance(TokenStoreChecks, Sync[AsyncTokenStore], shipped=Tru
 
     def open_store(self) -> AbstractContextManager[TokenStore]:
         """A context manager that yields a new or emptied store, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     def dump(self, store: Any, /) -> bytes:
         """Everything that the backend keeps: a file's bytes, a table's rows, keys and values."""
@@ -1090,7 +1090,7 @@ class AsyncTokenStoreConformance(TokenStoreChecks, Async[AsyncTokenStore], shipp
 
     def open_store(self) -> AbstractAsyncContextManager[AsyncTokenStore]:
         """An async context manager that yields a new or emptied store, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     async def dump(self, store: Any, /) -> bytes:
         """Everything that the backend keeps: a file's bytes, a table's rows, keys and values."""

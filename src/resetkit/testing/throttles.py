@@ -223,7 +223,7 @@ class ThrottleConformance(ThrottleChecks, Sync[AsyncThrottle], shipped=True):
 
     def open_throttle(self) -> AbstractContextManager[Throttle]:
         """A context manager that yields a throttle that has counted nothing yet, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @contextmanager
     def opened(self) -> Generator[AsyncThrottle, None, None]:
@@ -237,7 +237,7 @@ class AsyncThrottleConformance(ThrottleChecks, Async[AsyncThrottle], shipped=Tru
 
     def open_throttle(self) -> AbstractAsyncContextManager[AsyncThrottle]:
         """An async context manager that yields a throttle that has counted nothing yet, and cleans up."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says
 
     @contextmanager
     def opened(self) -> Generator[AsyncThrottle, None, None]:
